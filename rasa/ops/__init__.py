@@ -1,0 +1,1 @@
+"""Functions on plain arrays: boxes, masks, run lengths, suppression."""
