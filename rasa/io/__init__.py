@@ -1,0 +1,1 @@
+"""Readers and writers: images, results and annotation formats."""
