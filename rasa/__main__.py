@@ -1,0 +1,5 @@
+"""``python -m rasa``."""
+
+from rasa.cli import main
+
+main()

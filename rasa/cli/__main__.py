@@ -1,0 +1,5 @@
+"""``python -m rasa.cli``."""
+
+from rasa.cli import main
+
+main()
