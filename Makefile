@@ -21,7 +21,7 @@ help:  ## show this list
 
 demo: $(DEMO_SETUP)  ## tag, detect and segment the example photos; writes out/
 	$(BIN)/rasa weights fetch lite
-	$(BIN)/rasa run examples/photos --out out --preset lite
+	$(BIN)/rasa run examples/photos --out out --preset lite --overwrite
 
 test: lint types weights  ## lint, types, and all tests but the slow ones
 	$(ONE_THREAD) $(if $(filter true,$(CI)),RASA_REQUIRE_WEIGHTS=1) $(BIN)/python -m pytest

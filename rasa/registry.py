@@ -77,10 +77,14 @@ _BUILT_IN = (
         name="lite-tagger",
         role="tagger",
         builder="rasa.adapters.lite.tagger:build_tagger",
-        summary="everyday tags: EfficientNet-Lite0 on sliding windows, ImageNet classes rolled up",
+        summary="everyday tags: EfficientNet-Lite0 and 2 on sliding windows, ImageNet classes rolled up",
         extra="lite",
         packages=("torch", "cv2"),
         checkpoints=("efficientnet-lite0.in1k",),
+        fallbacks={
+            "efficientnet-lite2.in1k": "tags come from EfficientNet-Lite0 alone",
+            "ssd-mobilenet-v2.coco": "no tags of the detector, such as person",
+        },
     ),
     Model(
         name="lite-detector",
@@ -90,7 +94,11 @@ _BUILT_IN = (
         extra="lite",
         packages=("torch", "cv2"),
         checkpoints=("efficientnet-lite0.in1k",),
-        fallbacks={"ssd-mobilenet-v2.coco": "boxes come from class maps alone"},
+        fallbacks={
+            "efficientnet-lite2.in1k": "the second opinion comes from EfficientNet-Lite0 alone",
+            "ssd-mobilenet-v2.coco": "boxes come from class maps alone",
+            "dinov2-vits14.focus": "boxes of what SSD does not know are rough",
+        },
     ),
     Model(
         name="lite-segmenter",
