@@ -37,7 +37,7 @@ format: $(TEST_SETUP)  ## repair style
 types: $(TEST_SETUP)  ## check types
 	$(BIN)/mypy
 
-weights: $(TEST_SETUP)  ## fetch the weights of the preset lite (185 MB) into the cache
+weights: $(TEST_SETUP)  ## fetch the weights of the preset lite (210 MB) into the cache
 	$(BIN)/rasa weights fetch lite || $(if $(filter true,$(CI)),exit 1,echo "tests that need weights are skipped")
 
 bench: $(TEST_SETUP) weights  ## run the benchmarks; prints figures
