@@ -37,7 +37,7 @@ def test_list_as_json_is_json_and_nothing_else(rasa):
     rows = json.loads(rasa("list", "--json").stdout)
     assert [row["name"] for row in rows] == list(checkpoints())
     by_name = {row["name"]: row for row in rows}
-    assert by_name["ssd-mobilenet-v2.coco"]["used_by"] == ["lite-detector"]
+    assert by_name["ssd-mobilenet-v2.coco"]["used_by"] == ["lite-tagger", "lite-detector"]
     assert by_name["ssd-mobilenet-v2.coco"]["path"] is None
     assert by_name["ssd-mobilenet-v2.coco"]["size"] == 69_688_296
 
