@@ -160,10 +160,13 @@ class LiteDetector:
     def _to_search(self, scores: FloatArray, seen: Sequence[_Found], asked: Mapping[str, str]) -> list[str]:
         """The words to look for in class maps: sure in the photo, with an outline, and not named yet."""
         vocabulary = self._looker.vocabulary
+        # What is sure and has no outline, such as a restaurant, explains its parents too: no box for its building.
+        scenes = [n for n in asked if not vocabulary.words[n].is_object and scores[vocabulary.positions[n]] >= _SURE]
         candidates = [
             name
             for name in asked
-            if vocabulary.words[name].is_object
+            if not any(vocabulary.covers(name, scene) for scene in scenes)
+            and vocabulary.words[name].is_object
             and vocabulary.words[name].classes
             and scores[vocabulary.positions[name]] >= self._needed(name, asked)
             and not any(item.sighting and is_akin(item.sighting, name, vocabulary) for item in seen)
