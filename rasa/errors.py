@@ -44,6 +44,10 @@ class WeightsError(RasaError, OSError):
     """A checkpoint is missing, could not be fetched, or fails its hash check."""
 
 
+class CheckpointError(WeightsError, ValueError):
+    """A file of weights is damaged, or does not hold what its model needs."""
+
+
 class StageError(RasaError, RuntimeError):
     """A stage of a pipeline failed; the message names the stage and the image.
 

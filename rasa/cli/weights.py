@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,28 +16,32 @@ from rasa import weights
 from rasa._suggest import did_you_mean
 from rasa.cli._console import print_table, say
 from rasa.config import presets
-from rasa.errors import UnknownModelError, WeightsError
+from rasa.errors import DependencyError, UnknownModelError, WeightsError
 from rasa.loading import preset_checkpoints
 from rasa.registry import models
 from rasa.weights import Checkpoint
 
 app = typer.Typer(help="List, fetch and check the weights of models.", no_args_is_help=True, add_completion=False)
 
+_KINDS = {"wheel": 0, "hub": 1, "url": 2}  # their order in the table
+
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @app.command("list")
 def list_(*, as_json: _Json = False) -> None:
-    """Show all known weight files: licence, size, use, and whether they are cached."""
-    rows = [_row(checkpoint) for checkpoint in weights.checkpoints().values()]
+    """Show all known weight files: licence, size, use, and whether they are cached.
+
+    From: a wheel on the package index, the model hub, or a plain address (url). Checked: whether rasa's authors fetched
+    the file from there and found the sha256 that a fetch insists on; for the others it is as others wrote it down.
+    """
+    rows = sorted(
+        (_row(checkpoint) for checkpoint in weights.checkpoints().values()), key=lambda row: _KINDS[row["kind"]]
+    )
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    cells = [
-        (row["name"], row["license"], f"{row['size'] / 1e6:.0f}", _cached(row), "\n".join(row["used_by"]))
-        for row in rows
-    ]
-    print_table(("weights", "licence", "MB", "cached", "used by"), cells)
+    print_table(("weights", "from", "licence", "MB", "checked", "cached", "used by"), [_cells(row) for row in rows])
     say(f"cache folder: {weights.cache_folder()}")
 
 
@@ -60,8 +66,8 @@ def verify(
     *,
     as_json: _Json = False,
 ) -> None:
-    """Hash cached weight files anew and compare."""
-    cached = [name for name, checkpoint in weights.checkpoints().items() if checkpoint.path.exists()]
+    """Hash weight files anew, in the cache and in RASA_WEIGHTS, and compare."""
+    cached = [name for name in weights.checkpoints() if weights.locate(name) is not None]
     paths = {name: str(weights.verify(name)) for name in names or cached}
     _print_paths(paths, as_json=as_json)
     say(f"{len(paths)} right")
@@ -76,6 +82,24 @@ def path(name: Annotated[str, typer.Argument(help="A weight file.")]) -> None:
             f'checkpoint "{name}" is not in the cache, or not intact; fetch it with `rasa weights fetch {name}`'
         )
     typer.echo(str(found))
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A published .pth, a state dict, or a slim file.")],
+    dest: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+    *,
+    model: Annotated[str | None, typer.Option(help="Such as ram-swin-l.14m; else the file is asked.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="Pattern of keys not needed; may be repeated.")] = None,
+) -> None:
+    """Convert weights of RAM, RAM++ or Tag2Text to a slim safetensors file."""
+    # rasa knows its sister package as text, as the registry does.
+    try:
+        converter = importlib.import_module("rasa_ram.cli.convert")
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        raise DependencyError(f'converting weights needs the package "{package}"; install the extra "ram"') from error
+    converter.convert(source, dest, model=model, ignore=ignore)
 
 
 class _Report:
@@ -95,19 +119,24 @@ def _row(checkpoint: Checkpoint) -> dict[str, Any]:
     found = weights.find(checkpoint)
     return {
         "name": checkpoint.name,
+        "kind": checkpoint.source.kind,
+        "source": checkpoint.source.place,
         "license": checkpoint.license,
         "size": checkpoint.size,
         "sha256": checkpoint.sha256,
+        "checked": checkpoint.checked,
         "path": None if found is None else str(found),
         "used_by": _used_by(checkpoint.name),
         "origin": checkpoint.origin,
         "note": checkpoint.note,
-        "distribution": f"{checkpoint.source.distribution}=={checkpoint.source.version}",
     }
 
 
-def _cached(row: Mapping[str, Any]) -> str:
-    return "yes" if row["path"] else "no"
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    size = row["size"] / 1e6
+    megabytes = f"{size:.0f}" if size >= 10 else f"{size:.2f}"
+    flags = ("yes" if row[key] else "no" for key in ("checked", "path"))
+    return (row["name"], row["kind"], row["license"], megabytes, *flags, "\n".join(row["used_by"]))
 
 
 def _used_by(name: str) -> list[str]:
