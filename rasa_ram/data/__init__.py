@@ -1,0 +1,1 @@
+"""Training data: schema, data sets, augmentation and cleaning."""
