@@ -72,6 +72,9 @@ class Model:
         return tuple(package for package in self.packages if find_spec(package) is None)
 
 
+_RAM_PACKAGES = ("torch", "timm", "safetensors", "huggingface_hub")
+_RAM_FALLBACKS = {"ram-tags-chinese": "no Chinese names of the tags"}
+
 _BUILT_IN = (
     Model(
         name="lite-tagger",
@@ -108,6 +111,35 @@ _BUILT_IN = (
         extra="lite",
         packages=("torch", "cv2"),
         fallbacks={"dinov2-vits14.focus": "masks come from GrabCut alone"},
+    ),
+    Model(
+        name="ram-swin-l.14m",
+        role="tagger",
+        builder="rasa_ram.tagger:build_ram_tagger",
+        summary="RAM: 4585 tags, or any others by name, with a threshold for each",
+        extra="ram",
+        packages=_RAM_PACKAGES,
+        checkpoints=("ram-swin-l.14m", "ram-tags", "ram-tag-thresholds"),
+        fallbacks=_RAM_FALLBACKS,
+    ),
+    Model(
+        name="ram-plus-swin-l.14m",
+        role="tagger",
+        builder="rasa_ram.tagger:build_ram_plus_tagger",
+        summary="RAM++: 4585 tags, or any others by name or description",
+        extra="ram",
+        packages=_RAM_PACKAGES,
+        checkpoints=("ram-plus-swin-l.14m", "ram-tags", "ram-tag-thresholds"),
+        fallbacks=_RAM_FALLBACKS,
+    ),
+    Model(
+        name="tag2text-swin-b.14m",
+        role="tagger",
+        builder="rasa_ram.tagger:build_tag2text_tagger",
+        summary="Tag2Text: 3429 tags, smaller and older than RAM",
+        extra="ram",
+        packages=_RAM_PACKAGES,
+        checkpoints=("tag2text-swin-b.14m", "tag2text-tags"),
     ),
 )
 

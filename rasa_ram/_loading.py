@@ -1,0 +1,153 @@
+"""From a name to a file, and from tensors to a module that holds them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from rasa import weights
+from rasa._suggest import did_you_mean
+from rasa.errors import CheckpointError, InputError, OutputError, RasaWarning, UnknownModelError
+from rasa_ram import builders
+from rasa_ram._files import config_from_json, read_metadata
+from rasa_ram.config import RamConfig, TextConfig
+from rasa_ram.modeling.ram import Ram
+
+_DTYPES = {name: getattr(torch, name) for name in ("float64", "float32", "bfloat16", "float16")}
+
+# What the initialisers of torch, timm and transformers write into parameters with.
+_FILLING = frozenset({
+    "add_", "clamp_", "constant_", "copy_", "erfinv_", "fill_", "kaiming_normal_", "kaiming_uniform_", "mul_",
+    "normal_", "uniform_", "zero_",
+})  # fmt: skip
+
+# Each with all that its published file holds.
+_MODELS: dict[str, Callable[[], RamConfig]] = {
+    "ram-swin-l.14m": lambda: builders.ram_swin_l_384(text=TextConfig()),
+    "ram-plus-swin-l.14m": builders.ram_plus_swin_l_384,
+    "tag2text-swin-b.14m": lambda: builders.tag2text_swin_b_384(text=TextConfig()),
+}
+
+
+def model_config(name: str) -> RamConfig:
+    """The configuration of a published model, its captioner included.
+
+    Raises:
+        UnknownModelError: If no model has this name.
+    """
+    if name not in _MODELS:
+        raise UnknownModelError(f'unknown model "{name}"{did_you_mean(name, _MODELS)}; known are {", ".join(_MODELS)}')
+    return _MODELS[name]()
+
+
+def find_weights(source: str | os.PathLike[str], *, convert: Callable[..., Path]) -> tuple[Path, RamConfig | None]:
+    """The file that a name, a path or a folder means, and the configuration where it is written beside it.
+
+    Args:
+        source: What the user gave.
+        convert: :func:`rasa_ram.checkpoint.convert_file`; called for the fetched file of a model.
+
+    Raises:
+        CheckpointError: If a folder lacks one of its two files.
+        UnknownModelError: If ``source`` is neither a model's name nor a file or folder.
+        WeightsError: If a model's file cannot be fetched.
+    """
+    if isinstance(source, str) and source in _MODELS:
+        return _fetched(source, convert), model_config(source)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _in_folder(path)
+    if not path.exists():
+        hint = did_you_mean(str(source), _MODELS)
+        raise UnknownModelError(
+            f'"{source}" is neither a file, a folder nor a model{hint}; known are {", ".join(_MODELS)}'
+        )
+    return path, None
+
+
+def _in_folder(folder: Path) -> tuple[Path, RamConfig]:
+    config, file = folder / "config.json", folder / "model.safetensors"
+    for part in (config, file):
+        if not part.is_file():
+            raise CheckpointError(
+                f"{folder} lacks {part.name}; a model's folder holds config.json and model.safetensors"
+            )
+    try:
+        text = config.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"cannot read {config}: {error}") from error
+    return file, config_from_json(text, name=str(config))
+
+
+def _fetched(name: str, convert: Callable[..., Path]) -> Path:
+    """The slim file of a published model, converted beside the fetched one on first use."""
+    checkpoint = weights.checkpoints()[name]
+    slim = checkpoint.path.with_name("model.safetensors")
+    if slim.is_file() and read_metadata(slim).get("source_sha256") == checkpoint.sha256:
+        return slim
+    published = weights.fetch(name)
+    try:
+        return convert(published, slim, name)
+    except OutputError as error:
+        message = f"{error}; {published} is read each time, which takes longer"
+        warnings.warn(message, RasaWarning, stacklevel=4)
+        return published
+
+
+def fill(
+    make: Callable[[], Ram], tensors: Mapping[str, Tensor], *, aliases: Mapping[str, str], device: str, dtype: str
+) -> Ram:
+    """Make a model and give it its weights, without ever drawing random ones.
+
+    Args:
+        make: Builds the model.
+        tensors: Of all its parameters; copied.
+        aliases: Names of parameters that are the same as others: alias to canonical name.
+        device: Of torch.
+        dtype: A key of the table above.
+
+    Raises:
+        InputError: If the device or the dtype is unknown.
+    """
+    where, kind = _device(device), _dtype(dtype)
+    with _SkipInit(), torch.random.fork_rng(devices=[]):
+        model = make()
+    moved = {name: tensor.to(where, kind, copy=True) for name, tensor in tensors.items() if name not in aliases}
+    model.load_state_dict(moved | {alias: moved[name] for alias, name in aliases.items()}, strict=True, assign=True)
+    for alias, name in aliases.items():
+        module, _, leaf = alias.rpartition(".")
+        # One parameter, not two views of one tensor: an optimizer must see it once.
+        setattr(model.get_submodule(module), leaf, model.get_parameter(name))
+    model.to(where, kind).eval()  # the buffers are all that moves
+    return model
+
+
+class _SkipInit(TorchFunctionMode):
+    """Leave new parameters of this thread as the allocator gives them; untouched memory costs neither time nor room."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        target = args[0] if args else kwargs.get("tensor")  # torch.nn.init passes its only by name
+        if isinstance(target, nn.Parameter) and getattr(func, "__name__", "") in _FILLING:
+            return target
+        return func(*args, **kwargs)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f'unknown device "{name}"; give one of torch, such as "cpu" or "cuda"') from error
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name not in _DTYPES:
+        raise InputError(f'unknown dtype "{name}"; give one of {", ".join(_DTYPES)}')
+    return _DTYPES[name]

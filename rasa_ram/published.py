@@ -1,0 +1,84 @@
+"""The vocabularies of the published models: what to fetch, and how their authors use it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rasa._suggest import did_you_mean
+from rasa.errors import RasaWarning, UnknownModelError, WeightsError
+from rasa.weights import fetch
+from rasa_ram.vocabulary import Vocabulary
+from rasa_ram.vocabulary_files import read_vocabulary
+
+CHINESE = "ram-tags-chinese"
+
+
+@dataclass(frozen=True, slots=True)
+class _Lists:
+    """Names in :mod:`rasa.weights` of a model's lists, and what their authors set in code.
+
+    Attributes:
+        tags: The list of names.
+        thresholds: The list of thresholds, else one number for all tags.
+        changed: Tags with thresholds of their own beside that number.
+        denied: Tags that the authors take out of the output.
+    """
+
+    tags: str
+    thresholds: str | float
+    changed: Mapping[str, float]
+    denied: tuple[str, ...]
+
+
+_RAM = _Lists("ram-tags", "ram-tag-thresholds", {}, ())
+# github.com/xinyu1205/recognize-anything at 7cb804a: ram/models/tag2text.py and inference_tag2text.py, there by index.
+_TAG2TEXT = _Lists(
+    "tag2text-tags",
+    0.68,
+    {"person": 0.7, "man": 0.7, "woman": 0.7},
+    ("quarter", "back", "one", "two", "three", "four", "five"),
+)
+_LISTS = {"ram-swin-l.14m": _RAM, "ram-plus-swin-l.14m": _RAM, "tag2text-swin-b.14m": _TAG2TEXT}
+
+
+def load_vocabulary(name: str) -> Vocabulary:
+    """The vocabulary of a published model with its thresholds, fetched if need be.
+
+    RAM's and RAM++'s has Chinese names too, where they can be had.
+
+    Args:
+        name: ``"ram-swin-l.14m"``, ``"ram-plus-swin-l.14m"`` or ``"tag2text-swin-b.14m"``.
+
+    Raises:
+        UnknownModelError: If no published model has this name.
+        WeightsError: If a list cannot be fetched.
+    """
+    lists = _lists_of(name)
+    if not isinstance(lists.thresholds, str):
+        table = read_vocabulary(fetch(lists.tags), allow_repeats=True)
+        return table.with_thresholds(lists.thresholds).with_thresholds(lists.changed)
+    names, thresholds = fetch(lists.tags), fetch(lists.thresholds)
+    try:
+        translations = {"zh": fetch(CHINESE)}
+    except WeightsError as error:
+        warnings.warn(f"no Chinese names of the tags: {error}", RasaWarning, stacklevel=2)
+        translations = {}
+    return read_vocabulary(names, thresholds=thresholds, translations=translations)
+
+
+def denied_tags(name: str) -> tuple[str, ...]:
+    """Tags that the authors of a published model take out of its output.
+
+    Raises:
+        UnknownModelError: If no published model has this name.
+    """
+    return _lists_of(name).denied
+
+
+def _lists_of(name: str) -> _Lists:
+    if name not in _LISTS:
+        hint = did_you_mean(name, _LISTS)
+        raise UnknownModelError(f'no published model is called "{name}"{hint}; known are {", ".join(_LISTS)}')
+    return _LISTS[name]
