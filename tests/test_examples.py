@@ -62,7 +62,11 @@ def test_the_documents_hold_code():
     assert sum(len(blocks(path, "python")) for path in DOCUMENTS) >= 5
 
 
-@pytest.mark.parametrize("path", [path for path in DOCUMENTS if blocks(path, "python")], ids=lambda path: path.name)
+# The documents of RAM run with tiny models, in tests/ram/test_documents.py.
+WITH_LITE = [path for path in DOCUMENTS if blocks(path, "python") and not path.name.startswith("ram-")]
+
+
+@pytest.mark.parametrize("path", WITH_LITE, ids=lambda path: path.name)
 def test_code_of_documents_runs(path, lite, workshop):
     names = {"__name__": "__document__"}
     for block in blocks(path, "python"):
