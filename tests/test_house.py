@@ -22,7 +22,7 @@ PYTHONS = ({"python_version": "3.11", "python_full_version": "3.11.7"},
 MAX_FILE_BYTES = 2_000_000
 # In pieces, so that this file is not the first to offend.
 FORBIDDEN_HOSTS = [".".join(parts) for parts in (
-    ("pypi", "org"), ("pythonhosted", "org"), ("download", "pytorch", "org"), ("registry", "npmjs"),
+    ("pypi", "org"), ("python" + "hosted", "org"), ("download", "pytorch", "org"), ("registry", "npmjs"),
     ("deb", "debian", "org"), ("proxy", "golang", "org"), ("crates", "io"), ("conda", "anaconda", "org"),
 )]  # fmt: skip
 MACHINE_PATH = re.compile(r"(?<![\w.~$}])/(?:work|root|opt/wheels|home/\w+|Users/\w+|mnt/\w+)/")
