@@ -300,7 +300,9 @@ def test_a_stream_of_1000_images_keeps_memory_flat(tmp_path):
                 tracemalloc.reset_peak()
     finally:
         tracemalloc.stop()
-    assert peaks[1] <= 1.05 * peaks[0]
+    # How many decoded images wait at the moment of a peak is chance; one result kept per image would add 60 MB.
+    in_flight = (2 * 4 + 2) * 200 * 300 * 3
+    assert peaks[1] <= peaks[0] + in_flight
 
 
 def test_empty_lists(pipeline):
