@@ -127,6 +127,29 @@ def count_progress(total: int, *, what: str) -> Iterator[Callable[[], None]]:
         yield lambda: bars.advance(task)
 
 
+@contextmanager
+def fetch_progress(*, passing: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr for every file that is fetched; give what it yields to ``rasa.weights.fetch``.
+
+    Args:
+        passing: Whether the bars go when the files are there, and stay away where stderr is no terminal.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    quiet = passing and not sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=passing, disable=quiet) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done)
+
+        yield report
+
+
 def fetch_weights(names: Sequence[str]) -> None:
     """Fetch those of the checkpoints that are not in the cache, with a bar each on stderr.
 
@@ -135,20 +158,7 @@ def fetch_weights(names: Sequence[str]) -> None:
     """
     from rasa.weights import checkpoints, fetch, find
 
-    missing = [checkpoints()[name] for name in names if find(name) is None]
-    if not missing:
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-    for checkpoint in missing:
+    for checkpoint in [checkpoints()[name] for name in names if find(name) is None]:
         say(f"fetching {checkpoint.name}, {checkpoint.size / 1e6:.0f} MB ({checkpoint.license})")
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-        quiet = not sys.stderr.isatty()
-        with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as bars:
-            task = bars.add_task(checkpoint.name, total=checkpoint.size)
-
-            def report(name: str, done: int, total: int, bars: Progress = bars, task: TaskID = task) -> None:
-                bars.update(task, description=name, completed=done, total=total)
-
+        with fetch_progress(passing=True) as report:
             fetch(checkpoint, progress=report)

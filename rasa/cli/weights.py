@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from rasa import weights
 from rasa._suggest import did_you_mean
-from rasa.cli._console import print_table, say
+from rasa.cli._console import fetch_progress, print_table, say
 from rasa.config import presets
 from rasa.errors import DependencyError, UnknownModelError, WeightsError
 from rasa.loading import preset_checkpoints
@@ -53,9 +51,7 @@ def fetch(
 ) -> None:
     """Fetch weight files into the cache; those that are there stay."""
     wanted = dict.fromkeys(name for given in names for name in _expand(given))
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        report = _Report(bars)
+    with fetch_progress(passing=False) as report:
         paths = {name: str(weights.fetch(name, progress=report)) for name in wanted}
     _print_paths(paths, as_json=as_json)
 
@@ -100,19 +96,6 @@ def convert(
         package = str(error.name).partition(".")[0]
         raise DependencyError(f'converting weights needs the package "{package}"; install the extra "ram"') from error
     converter.convert(source, dest, model=model, ignore=ignore)
-
-
-class _Report:
-    """Draws one bar per file, from the first byte on."""
-
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, name: str, done: int, total: int) -> None:
-        if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name, total=total)
-        self._bars.update(self._tasks[name], completed=done)
 
 
 def _row(checkpoint: Checkpoint) -> dict[str, Any]:
