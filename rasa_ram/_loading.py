@@ -6,27 +6,18 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from rasa import weights
 from rasa._suggest import did_you_mean
-from rasa.errors import CheckpointError, InputError, OutputError, RasaWarning, UnknownModelError
+from rasa._torch.files import read_metadata
+from rasa._torch.loading import torch_device, torch_dtype, without_init
+from rasa.errors import CheckpointError, OutputError, RasaWarning, UnknownModelError
 from rasa_ram import builders
-from rasa_ram._files import config_from_json, read_metadata
+from rasa_ram._files import config_from_json
 from rasa_ram.config import RamConfig, TextConfig
 from rasa_ram.modeling.ram import Ram
-
-_DTYPES = {name: getattr(torch, name) for name in ("float64", "float32", "bfloat16", "float16")}
-
-# What the initialisers of torch, timm and transformers write into parameters with.
-_FILLING = frozenset({
-    "add_", "clamp_", "constant_", "copy_", "erfinv_", "fill_", "kaiming_normal_", "kaiming_uniform_", "mul_",
-    "normal_", "uniform_", "zero_",
-})  # fmt: skip
 
 # Each with all that its published file holds.
 _MODELS: dict[str, Callable[[], RamConfig]] = {
@@ -116,8 +107,8 @@ def fill(
     Raises:
         InputError: If the device or the dtype is unknown.
     """
-    where, kind = _device(device), _dtype(dtype)
-    with _SkipInit(), torch.random.fork_rng(devices=[]):
+    where, kind = torch_device(device), torch_dtype(dtype)
+    with without_init():
         model = make()
     moved = {name: tensor.to(where, kind, copy=True) for name, tensor in tensors.items() if name not in aliases}
     model.load_state_dict(moved | {alias: moved[name] for alias, name in aliases.items()}, strict=True, assign=True)
@@ -127,27 +118,3 @@ def fill(
         setattr(model.get_submodule(module), leaf, model.get_parameter(name))
     model.to(where, kind).eval()  # the buffers are all that moves
     return model
-
-
-class _SkipInit(TorchFunctionMode):
-    """Leave new parameters of this thread as the allocator gives them; untouched memory costs neither time nor room."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        target = args[0] if args else kwargs.get("tensor")  # torch.nn.init passes its only by name
-        if isinstance(target, nn.Parameter) and getattr(func, "__name__", "") in _FILLING:
-            return target
-        return func(*args, **kwargs)
-
-
-def _device(name: str) -> torch.device:
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f'unknown device "{name}"; give one of torch, such as "cpu" or "cuda"') from error
-
-
-def _dtype(name: str) -> torch.dtype:
-    if name not in _DTYPES:
-        raise InputError(f'unknown dtype "{name}"; give one of {", ".join(_DTYPES)}')
-    return _DTYPES[name]

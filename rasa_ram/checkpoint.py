@@ -18,11 +18,12 @@ from pathlib import Path
 
 from torch import Tensor
 
+from rasa._torch.files import TensorFile, open_tensors
 from rasa._version import __version__
 from rasa.errors import CheckpointError, InputError
 from rasa_ram._conversion import converted, plan_conversion
 from rasa_ram._detect import describe, infer_config
-from rasa_ram._files import SCHEMA, TensorFile, config_to_json, open_tensors, write_slim
+from rasa_ram._files import SCHEMA, config_in, config_to_json, write_slim
 from rasa_ram._loading import fill, find_weights, model_config
 from rasa_ram._names import our_aliases
 from rasa_ram.builders import build
@@ -157,7 +158,7 @@ def load(
 
 
 def _config_of(opened: TensorFile) -> RamConfig:
-    return opened.config or infer_config(opened.shapes, name=str(opened.path))
+    return config_in(opened) or infer_config(opened.shapes, name=str(opened.path))
 
 
 def _with_text(config: RamConfig, opened: TensorFile, *, text: bool) -> RamConfig:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rasa_ram.modeling.dense import Dense
+from rasa._torch.dense import Dense
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rasa._torch.dense import Dense
 from rasa.errors import InputError
 from rasa_ram.config import RamConfig
-from rasa_ram.modeling.dense import Dense
 from rasa_ram.modeling.label_embedding import LabelEmbedding, LabelQueries, LabelTable
 from rasa_ram.modeling.swin import SwinEncoder
 from rasa_ram.modeling.tag_decoder import KeysValues, TagDecoder

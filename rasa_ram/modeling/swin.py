@@ -6,9 +6,9 @@ import torch
 from timm.models.swin_transformer import SwinTransformer, WindowAttention
 from torch import Tensor
 
+from rasa._torch.dense import use_dense
 from rasa.errors import InputError
 from rasa_ram.config import SwinConfig
-from rasa_ram.modeling.dense import use_dense
 
 
 class SwinEncoder(SwinTransformer):

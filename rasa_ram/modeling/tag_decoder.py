@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rasa_ram.modeling.dense import Dense
+from rasa._torch.dense import Dense
 
 # The published head normalises with BERT's epsilon, not PyTorch's 1e-5.
 LAYER_NORM_EPS = 1e-12

@@ -8,10 +8,10 @@ import torch
 from timm.models.swin_transformer import WindowAttention
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from rasa._torch.dense import Dense, use_dense
 from rasa.errors import ConfigError, InputError
 from rasa_ram import builders
 from rasa_ram.config import RamConfig, SwinConfig, TextConfig
-from rasa_ram.modeling.dense import Dense, use_dense
 from rasa_ram.modeling.swin import SwinEncoder
 from tests.ram import reference
 
