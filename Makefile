@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_SETUP := $(VENV)/.installed-demo
 TEST_SETUP := $(VENV)/.installed-test
-TEST_EXTRAS := lite,label,ram,dev
+TEST_EXTRAS := lite,label,ram,dino,sam,openvino,dev
 
 # Tiny models run 10 to 40 times slower when many threads wait for two busy cores.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1

@@ -16,7 +16,7 @@ from rasa import __version__
 from rasa.weights import checkpoints, find
 
 EXTRAS = {"lite", "ram", "dino", "sam", "label", "ray", "train", "app", "openvino", "docs", "dev", "all"}
-TEST_EXTRAS = ("lite", "label", "ram", "dev")
+TEST_EXTRAS = ("lite", "label", "ram", "dino", "sam", "openvino", "dev")
 PYTHONS = ({"python_version": "3.11", "python_full_version": "3.11.7"},
            {"python_version": "3.12", "python_full_version": "3.12.1"})  # fmt: skip
 MAX_FILE_BYTES = 2_000_000
