@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from rasa._torch.wordpiece import piece_ids, read_pieces, uncased_tokenizer
 from rasa.arrays import BoolArray, IntArray
 from rasa.errors import FormatError, InputError
 from rasa.weights import fetch
@@ -58,20 +58,11 @@ class CaptionTokenizer:
     """
 
     def __init__(self, pieces: Sequence[str]) -> None:
-        ids = {piece: i for i, piece in enumerate(pieces)}
+        ids = piece_ids(pieces)
         if missing := [token for token in _SPECIAL if token not in ids]:
             raise FormatError(f"the WordPiece vocabulary has no {', '.join(missing)}; pass that of bert-base-uncased")
-        if "" in ids:
-            raise FormatError(
-                f"line {ids[''] + 1} of the WordPiece vocabulary is empty; it would shift all ids behind it"
-            )
-        if len(ids) != len(pieces):
-            repeated = next(piece for i, piece in enumerate(pieces) if ids[piece] != i)
-            raise FormatError(f"the WordPiece vocabulary has {repeated!r} twice; pass that of bert-base-uncased")
         self._pieces = tuple(pieces)
-        self._tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))  # noqa: S106  (no password)
-        self._tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-        self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        self._tokenizer = uncased_tokenizer(ids)
         self.dec_id, self.enc_id = len(pieces), len(pieces) + 1
         self.pad_id, self.sep_id, self._cls_id = ids["[PAD]"], ids["[SEP]"], ids["[CLS]"]
         self._skipped = {self.dec_id, self.enc_id, *(ids[token] for token in _SPECIAL)}
@@ -83,12 +74,9 @@ class CaptionTokenizer:
         Raises:
             FormatError: If the file cannot be read as such.
         """
+        pieces = read_pieces(path)
         try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise FormatError(f"cannot read the WordPiece vocabulary {path}: {error}") from error
-        try:
-            return cls(text.removesuffix("\n").split("\n"))
+            return cls(pieces)
         except FormatError as error:
             raise FormatError(f"{path}: {error}") from error
 
