@@ -48,3 +48,13 @@ def use_dense(module: nn.Module) -> None:
     for child in module.modules():
         if type(child) is nn.Linear:
             child.__class__ = Dense  # same state; timm's Swin has no argument for the kind of its dense layers
+
+
+def multiply(x: Tensor, other: Tensor) -> Tensor:
+    """Return the product of ``x``, ``(N, C)``, and the transpose of ``other``, ``(M, C)``: ``(N, M)``.
+
+    By oneDNN where that is possible, as in :class:`Dense`.
+    """
+    if _takes_onednn(x):
+        return torch.ops.mkldnn._linear_pointwise(x, other, None, "none", [], "none")  # noqa: SLF001
+    return F.linear(x, other)
