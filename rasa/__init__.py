@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from rasa.loading import load
     from rasa.pipeline import Pipeline
     from rasa.protocols import Detector, Segmenter, Stage, Tagger
-    from rasa.stages import Detect, Filter, Segment, Suppress, Tag
+    from rasa.stages import Detect, DetectAndSegment, Filter, Segment, Suppress, Tag
     from rasa.types import Image, Instances, Masks, Result, Tags
 
 _HOMES = {
     "Detect": "rasa.stages",
+    "DetectAndSegment": "rasa.stages",
     "Detector": "rasa.protocols",
     "Filter": "rasa.stages",
     "Image": "rasa.types",
@@ -51,6 +52,7 @@ _HOMES = {
 
 __all__ = [
     "Detect",
+    "DetectAndSegment",
     "Detector",
     "Filter",
     "Image",

@@ -16,19 +16,20 @@ from numpy.typing import ArrayLike
 from rasa._version import __version__
 from rasa.errors import InputError
 from rasa.io.decode_ahead import decode, decode_ahead
-from rasa.protocols import Described, Detector, Segmenter, Stage, Tagger
+from rasa.protocols import Described, Detector, DetectorSegmenter, Segmenter, Stage, Tagger
 from rasa.runner import OnError, Processed, Runner, build_seeds
-from rasa.stages import Detect, Filter, Segment, Suppress, Tag
+from rasa.stages import Detect, DetectAndSegment, Filter, Segment, Suppress, Tag
 from rasa.types import Result
 
 __all__ = ["Pipeline", "Processed"]
 
-Model = Tagger | Detector | Segmenter
+Model = Tagger | Detector | Segmenter | DetectorSegmenter
 
 _ROLES: tuple[tuple[type, Callable[[Any], tuple[Stage, ...]]], ...] = (
     (Tagger, lambda model: (Tag(model),)),
     # Between a bare detector and whatever follows stand both stages with their defaults.
     (Detector, lambda model: (Detect(model), Filter(), Suppress())),
+    (DetectorSegmenter, lambda model: (DetectAndSegment(model), Filter(), Suppress())),
     (Segmenter, lambda model: (Segment(model),)),
 )
 
@@ -54,8 +55,8 @@ class Pipeline:
 
         Args:
             parts: Stages, or bare models, each lifted to a stage by its role. A bare
-                detector is followed by ``Filter()`` and ``Suppress()`` with their
-                defaults; pass ``Detect(detector)`` and stages of your own to choose.
+                detector, with or without masks, is followed by ``Filter()`` and ``Suppress()`` with
+                their defaults; pass ``Detect(detector)`` and stages of your own to choose.
             extra: Plain JSON values to put into the provenance, such as the name of a preset.
 
         Raises:
@@ -188,12 +189,12 @@ def _lift(part: Model | Stage) -> tuple[Stage, ...]:
     if len(lifts) == 1:
         return lifts[0](part)
     if len(lifts) > 1:
-        raise InputError(f"{type(part).__name__} fits several roles; wrap it in Tag, Detect or Segment to choose one")
+        raise InputError(f"{type(part).__name__} fits several roles; wrap it in a stage, such as Detect, to choose one")
     if callable(part):
         return (part,)
     raise InputError(
         f"{type(part).__name__} is neither a model nor a stage; it needs a method "
-        "tag, detect or segment (see rasa.protocols), or to be callable as a stage"
+        "tag, detect, segment or detect_and_segment (see rasa.protocols), or to be callable as a stage"
     )
 
 

@@ -56,6 +56,24 @@ class Segmenter(Protocol):
         ...
 
 
+@runtime_checkable
+class DetectorSegmenter(Protocol):
+    """Finds the objects that tags name, with the exact pixels of each."""
+
+    def detect_and_segment(self, images: Sequence[Image], tags: Sequence[Sequence[str]]) -> list[Instances]:
+        """One :class:`Instances` per image, with masks.
+
+        Args:
+            images: B images.
+            tags: B lists of tags, one list per image; an empty list asks for nothing.
+
+        Returns:
+            B instances; every label is one of the tags asked for, every box lies inside its image, and the masks
+            are bool ``(N, H, W)`` at the size of the image, also where N is 0.
+        """
+        ...
+
+
 class Stage(Protocol):
     """One step of a pipeline: reads images and results, returns new results.
 
@@ -81,4 +99,13 @@ class Described(Protocol):
 
     def describe(self) -> Mapping[str, Any]:
         """Plain JSON values that, together, decide what the model answers."""
+        ...
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """A model that can be moved between devices and answers the same wherever it is."""
+
+    def to(self, device: str) -> object:
+        """Move all that the model holds to ``device``, such as ``"cuda:1"`` or ``"cpu"``, in place."""
         ...

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 SCHEMA = "rasa.result/1"
 
+# What a tag can be of a photo; an object alone has a box.
+KINDS = ("object", "scene", "action", "attribute")
+
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Image:
@@ -59,14 +62,16 @@ class Tags:
         names: T distinct tags.
         scores: float32 ``(T,)`` in [0, 1].
         ids: int64 ``(T,)``, positions in the tagger's vocabulary; None where it has none.
+        kinds: T of :data:`KINDS`, or ``""`` where that is not known; None where nothing is known.
 
     Raises:
-        InputError: If the lengths differ, a name repeats or is empty, or a score is outside [0, 1].
+        InputError: If the lengths differ, a name repeats or is empty, a score is outside [0, 1], or a kind is none.
     """
 
     names: tuple[str, ...] = ()
     scores: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
     ids: IntArray | None = None
+    kinds: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         count = len(_check_names("tags", self, "names"))
@@ -76,12 +81,20 @@ class Tags:
         _check_scores("tag scores", self, "scores", count)
         if self.ids is not None:
             object.__setattr__(self, "ids", read_only("tag ids", self.ids, dtype=np.int64, shape=(count,)))
+        if self.kinds is not None:
+            object.__setattr__(self, "kinds", _checked_kinds(self.kinds, count))
 
     @classmethod
     def of(cls, names: Iterable[str]) -> Tags:
         """Tags that somebody states: every score is 1."""
         names = tuple(dict.fromkeys(names))
         return cls(names, np.ones(len(names), np.float32))
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Names of the tags that can have a box: those of the kind object, or of no known kind."""
+        kinds = self.kinds or ("",) * len(self)
+        return tuple(name for name, kind in zip(self.names, kinds, strict=True) if kind in {"object", ""})
 
     def __len__(self) -> int:
         return len(self.names)
@@ -285,6 +298,7 @@ class Result:
                 "names": list(self.tags.names),
                 "scores": _floats(self.tags.scores),
                 "ids": None if self.tags.ids is None else self.tags.ids.tolist(),
+                "kinds": None if self.tags.kinds is None else list(self.tags.kinds),
             },
             "instances": {
                 "boxes": _floats(found.boxes),
@@ -347,6 +361,15 @@ def _check_names(what: str, owner: object, attribute: str) -> tuple[str, ...]:
     return names
 
 
+def _checked_kinds(kinds: Sequence[str], count: int) -> tuple[str, ...]:
+    if isinstance(kinds, str) or len(kinds) != count:
+        raise InputError(f"tag kinds must be {count} strings, one per tag, got {kinds!r}")
+    for kind in kinds:
+        if (kind and kind not in KINDS) or not isinstance(kind, str):
+            raise InputError(f'tag kinds must be of {", ".join(KINDS)}, or "" if not known, got {kind!r}')
+    return tuple(kinds)
+
+
 def _check_scores(what: str, owner: object, attribute: str, count: int) -> None:
     scores = read_only(what, getattr(owner, attribute), dtype=np.float32, shape=(count,))
     # Written so that NaN fails too.
@@ -375,7 +398,8 @@ def _result_from(data: Mapping[str, Any]) -> Result:
     return Result(
         name=str(data["name"]),
         size=(height, width),
-        tags=Tags(tuple(tags["names"]), np.array(tags["scores"], np.float32), tags["ids"]),
+        # Results that were written before tags had kinds have no such key.
+        tags=Tags(tuple(tags["names"]), np.array(tags["scores"], np.float32), tags["ids"], tags.get("kinds")),
         instances=Instances(
             boxes=np.array(found["boxes"], np.float32).reshape(-1, 4),
             scores=np.array(found["scores"], np.float32),

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import tomllib
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
 
 from rasa._suggest import did_you_mean
 from rasa.errors import RasaWarning, UnknownModelError, WeightsError
-from rasa.weights import fetch
+from rasa.weights import checkpoints, fetch
 from rasa_ram.vocabulary import Vocabulary
 from rasa_ram.vocabulary_files import read_vocabulary
 
 CHINESE = "ram-tags-chinese"
+# What the letters of tag_kinds.toml stand for.
+_LETTERS = {"o": "object", "s": "scene", "a": "action", "t": "attribute"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,8 @@ _LISTS = {"ram-swin-l.14m": _RAM, "ram-plus-swin-l.14m": _RAM, "tag2text-swin-b.
 def load_vocabulary(name: str) -> Vocabulary:
     """The vocabulary of a published model with its thresholds, fetched if need be.
 
-    RAM's and RAM++'s has Chinese names too, where they can be had.
+    RAM's and RAM++'s has Chinese names too, where they can be had. The lists name no kinds; those of the vocabulary
+    are this package's own, made by ``tools/tag_kinds.py``.
 
     Args:
         name: ``"ram-swin-l.14m"``, ``"ram-plus-swin-l.14m"`` or ``"tag2text-swin-b.14m"``.
@@ -57,7 +63,7 @@ def load_vocabulary(name: str) -> Vocabulary:
     """
     lists = _lists_of(name)
     if not isinstance(lists.thresholds, str):
-        table = read_vocabulary(fetch(lists.tags), allow_repeats=True)
+        table = _with_kinds(read_vocabulary(fetch(lists.tags), allow_repeats=True), lists.tags)
         return table.with_thresholds(lists.thresholds).with_thresholds(lists.changed)
     names, thresholds = fetch(lists.tags), fetch(lists.thresholds)
     try:
@@ -65,7 +71,7 @@ def load_vocabulary(name: str) -> Vocabulary:
     except WeightsError as error:
         warnings.warn(f"no Chinese names of the tags: {error}", RasaWarning, stacklevel=2)
         translations = {}
-    return read_vocabulary(names, thresholds=thresholds, translations=translations)
+    return _with_kinds(read_vocabulary(names, thresholds=thresholds, translations=translations), lists.tags)
 
 
 def denied_tags(name: str) -> tuple[str, ...]:
@@ -75,6 +81,19 @@ def denied_tags(name: str) -> tuple[str, ...]:
         UnknownModelError: If no published model has this name.
     """
     return _lists_of(name).denied
+
+
+def _with_kinds(vocabulary: Vocabulary, tags: str) -> Vocabulary:
+    table = _tag_kinds()[tags]
+    # The rows are those of one file; of another list, as a newer table of checkpoints may name, nothing is known.
+    if table["sha256"] != checkpoints()[tags].sha256:
+        return vocabulary
+    return replace(vocabulary, kinds=tuple(_LETTERS[letter] for letter in table["kinds"].replace("\n", "")))
+
+
+@cache
+def _tag_kinds() -> Mapping[str, Mapping[str, str]]:
+    return tomllib.loads((files("rasa_ram") / "tag_kinds.toml").read_text(encoding="ascii"))
 
 
 def _lists_of(name: str) -> _Lists:

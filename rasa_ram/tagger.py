@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from rasa._torch.loading import torch_device
 from rasa.arrays import FloatArray
 from rasa.errors import ContractError, InputError
 from rasa.types import Image, Tags
@@ -82,6 +85,8 @@ class RamTagger:
         InputError: If the vocabulary does not fit the model, a number is out of range, or a name is unknown.
     """
 
+    _queries: list[tuple[Tensor, LabelQueries]]  # positions of tags in the vocabulary, and what the decoder asks
+
     def __init__(  # noqa: PLR0913  (each is an independent choice, and all but two have defaults)
         self,
         model: TaggingModel,
@@ -138,8 +143,8 @@ class RamTagger:
     ) -> RamTagger:
         """A tagger like this one that looks for ``names`` instead, whether or not the model was trained on them.
 
-        A name of the model's vocabulary keeps its label vectors, unless it is described anew; any other is
-        encoded. Vectors of the text encoder are kept in the cache folder, see :mod:`rasa_ram.label_cache`.
+        A name of the model's vocabulary keeps its kind, and its label vectors unless it is described anew; any other
+        is encoded. Vectors of the text encoder are kept in the cache folder, see :mod:`rasa_ram.label_cache`.
 
         Args:
             names: T distinct tags.
@@ -164,11 +169,26 @@ class RamTagger:
         )
         fallback = OPEN_THRESHOLD if self._threshold is None else self._threshold
         table = table.with_thresholds([self._threshold_of(name, fallback) for name in table.names])
+        if self._own.kinds is not None:
+            table = replace(table, kinds=tuple(self._kind_of(name) for name in table.names))
         other = copy(self)
         if thresholds is not None:
             table, other._threshold = table.with_thresholds(thresholds), None  # noqa: SLF001  (as below)
         other._ask(table, groups)  # noqa: SLF001  (a tagger that nobody else has seen)
         return other
+
+    def to(self, device: str) -> RamTagger:
+        """Move the model, which :meth:`with_tags` shares, and what was computed of the tags to ``device``, in place.
+
+        Raises:
+            InputError: If torch knows no such device, or the model cannot be moved, as that of a CPU runtime.
+        """
+        where, move = torch_device(device), getattr(self._model, "to", None)
+        if move is None:
+            raise InputError(f"{type(self._model).__name__} cannot be moved to {device}; load the model with PyTorch")
+        move(where)
+        self._queries = [(positions.to(where), queries.to(where)) for positions, queries in self._queries]
+        return self
 
     def describe(self) -> Mapping[str, Any]:
         """Family, vocabulary, thresholds and dtype, and the provenance that was given."""
@@ -199,6 +219,11 @@ class RamTagger:
         position = self._own.positions([name])[0]
         return THRESHOLD if self._own.thresholds is None else float(self._own.thresholds[position])
 
+    def _kind_of(self, name: str) -> str | None:
+        if name not in self._own or self._own.kinds is None:
+            return None
+        return self._own.kinds[self._own.positions([name])[0]]
+
     def _scores(self, images: Sequence[Image]) -> Iterator[FloatArray]:
         for start in range(0, len(images), self._batch_size):
             batch = images[start : start + self._batch_size]
@@ -223,7 +248,8 @@ class RamTagger:
         logits = torch.empty(len(memory), len(self._vocabulary), device=memory.device)
         for positions, queries in self._queries:
             # Back to float32 before the sigmoid: bfloat16 has no number between 0.996 and 1.
-            logits[:, positions] = self._model.decode(memory, queries, chunk=self._chunk).float()
+            asked = queries.to(memory.device)  # another tagger may have moved the model that they share
+            logits[:, positions.to(memory.device)] = self._model.decode(memory, asked, chunk=self._chunk).float()
         return logits
 
     def _tags(self, scores: FloatArray) -> Tags:
@@ -236,7 +262,9 @@ class RamTagger:
                 first.setdefault(self._vocabulary.names[i], i)
             best = np.array([*first.values()], np.int64)
         best = best[: self._top_k]
-        return Tags(tuple(self._vocabulary.names[i] for i in best), scores[best], self._vocabulary.ids[best])
+        table = self._vocabulary
+        kinds = None if table.kinds is None else tuple(table.kinds[i] or "" for i in best)
+        return Tags(tuple(table.names[i] for i in best), scores[best], table.ids[best], kinds)
 
 
 def _prepared(model: TaggingModel, group: LabelGroup) -> tuple[Tensor, LabelQueries]:
@@ -333,7 +361,12 @@ def load_tagger(
 
 
 def build_tagger(
-    name: str, *, device: str = "cpu", dtype: str = "float32", tag_threshold: float | None = None
+    name: str,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    compile: bool = False,  # noqa: A002  (torch's own word for it)
+    tag_threshold: float | None = None,
 ) -> RamTagger:
     """The tagger of a published model, fetched if need be.
 
@@ -341,6 +374,7 @@ def build_tagger(
         name: Such as ``"ram-swin-l.14m"``.
         device: As torch names it.
         dtype: Name of a torch floating-point type.
+        compile: See :func:`load_tagger`.
         tag_threshold: In [0, 1], for all tags; None uses each tag's own.
 
     Raises:
@@ -349,23 +383,10 @@ def build_tagger(
         InputError: If an argument is out of range.
     """
     _check_numbers(tag_threshold)
-    return load_tagger(name, device=device, dtype=dtype, threshold=tag_threshold)
+    return load_tagger(name, device=device, dtype=dtype, compile=compile, threshold=tag_threshold)
 
 
-def build_ram_tagger(*, device: str = "cpu", dtype: str = "float32", tag_threshold: float | None = None) -> RamTagger:
-    """:func:`build_tagger` of RAM, Swin-L, for :mod:`rasa.registry`."""
-    return build_tagger("ram-swin-l.14m", device=device, dtype=dtype, tag_threshold=tag_threshold)
-
-
-def build_ram_plus_tagger(
-    *, device: str = "cpu", dtype: str = "float32", tag_threshold: float | None = None
-) -> RamTagger:
-    """:func:`build_tagger` of RAM++, Swin-L, for :mod:`rasa.registry`."""
-    return build_tagger("ram-plus-swin-l.14m", device=device, dtype=dtype, tag_threshold=tag_threshold)
-
-
-def build_tag2text_tagger(
-    *, device: str = "cpu", dtype: str = "float32", tag_threshold: float | None = None
-) -> RamTagger:
-    """:func:`build_tagger` of Tag2Text, Swin-B, for :mod:`rasa.registry`."""
-    return build_tagger("tag2text-swin-b.14m", device=device, dtype=dtype, tag_threshold=tag_threshold)
+# What :mod:`rasa.registry` names: `build_tagger` of one model each, with its keywords.
+build_ram_tagger = partial(build_tagger, "ram-swin-l.14m")
+build_ram_plus_tagger = partial(build_tagger, "ram-plus-swin-l.14m")
+build_tag2text_tagger = partial(build_tagger, "tag2text-swin-b.14m")

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,9 +15,7 @@ from numpy.typing import ArrayLike
 from rasa._suggest import did_you_mean
 from rasa.arrays import FloatArray, IntArray, read_only
 from rasa.errors import InputError
-
-Kind = Literal["object", "scene", "action", "attribute"]
-KINDS: tuple[str, ...] = get_args(Kind)
+from rasa.types import KINDS
 
 # The longest of the 4585 published tags has 31 characters, and CLIP's text encoder reads 77 tokens.
 MAX_TAG_LENGTH = 200

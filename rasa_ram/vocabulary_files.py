@@ -22,7 +22,8 @@ from typing import Any, TypeVar
 
 from rasa._suggest import did_you_mean
 from rasa.errors import FormatError, InputError, OutputError
-from rasa_ram.vocabulary import KINDS, Vocabulary, tag_problem
+from rasa.types import KINDS
+from rasa_ram.vocabulary import Vocabulary, tag_problem
 
 SCHEMA = "rasa.vocabulary/1"
 

@@ -8,6 +8,7 @@ import rasa
 
 PUBLIC = [
     "Detect",
+    "DetectAndSegment",
     "Detector",
     "Filter",
     "Image",

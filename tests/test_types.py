@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rasa import Image, Instances, Masks, Result, Tags
 from rasa.errors import FormatError, InputError
-from rasa.types import Failure
+from rasa.types import KINDS, Failure
 
 unit = st.floats(0, 1, width=32)
 names = st.text(min_size=1, max_size=12).filter(str.strip)
@@ -33,6 +33,9 @@ def results(draw):
             tuple(tags),
             np.array([draw(unit) for _ in tags], np.float32),
             draw(st.sampled_from([None, np.arange(len(tags))])),
+            draw(
+                st.none() | st.lists(st.sampled_from([*KINDS, ""]), min_size=len(tags), max_size=len(tags)).map(tuple)
+            ),
         ),
         instances=Instances(
             boxes,
@@ -64,6 +67,7 @@ def test_json_round_trip_loses_nothing(result):
     assert back.instances.labels == result.instances.labels
     assert same(back.tags.scores, result.tags.scores)
     assert same(back.tags.ids, result.tags.ids)
+    assert back.tags.kinds == result.tags.kinds
     for attribute in ("boxes", "scores", "masks", "mask_scores"):
         assert same(getattr(back.instances, attribute), getattr(result.instances, attribute)), attribute
 
@@ -190,3 +194,36 @@ def test_detections_speak_supervision():
 def test_two_images_of_equal_pixels_are_two_keys():
     pixels = np.zeros((2, 2, 3), np.uint8)
     assert len({Image(pixels), Image(pixels)}) == 2
+
+
+def test_kinds_of_tags_say_what_can_have_a_box():
+    tags = Tags(
+        ("dog", "beach", "run", "red", "thing"), np.ones(5), kinds=["object", "scene", "action", "attribute", ""]
+    )
+    assert tags.kinds == ("object", "scene", "action", "attribute", "")
+    assert tags.objects == ("dog", "thing")
+    assert Tags.of(["dog", "beach"]).objects == ("dog", "beach")
+    assert Tags().objects == ()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        (("object",), r"tag kinds must be 2 strings, one per tag, got \('object',\)"),
+        ("os", "tag kinds must be 2 strings, one per tag, got 'os'"),
+        (("object", "thing"), "must be of object, scene, action, attribute, or \"\" if not known, got 'thing'"),
+        (("object", None), 'or "" if not known, got None'),
+    ],
+)
+def test_kinds_are_checked(kinds, message):
+    with pytest.raises(InputError, match=message):
+        Tags(("dog", "beach"), np.ones(2), kinds=kinds)
+
+
+def test_results_without_kinds_are_read():
+    data = Result("a.jpg", (4, 5), tags=Tags.of(["dog"])).to_dict()
+    del data["tags"]["kinds"]
+    assert Result.from_dict(data).tags.kinds is None
+    data["tags"]["kinds"] = 7
+    with pytest.raises(FormatError, match="malformed rasa result"):
+        Result.from_dict(data)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from rasa.errors import ContractError, InputError
+from rasa.ops.boxes import clip_boxes
 from rasa.protocols import Described
+from rasa.types import Image, Instances, Result
 
 T = TypeVar("T")
 
@@ -24,6 +27,24 @@ def answers_of(model: object, answers: Sequence[T], expected: int, kind: type[T]
         if not isinstance(answer, kind):
             raise ContractError(f"{name} must answer with rasa.{kind.__name__}, got {type(answer).__name__}")
     return answers
+
+
+def asked_tags(results: Sequence[Result], *, objects_only: bool) -> list[tuple[str, ...]]:
+    """Per image, the tags that its boxes are looked for."""
+    return [result.tags.objects if objects_only else result.tags.names for result in results]
+
+
+def checked_instances(model: object, found: Instances, *, image: Image, tags: Sequence[str]) -> Instances:
+    """Return ``found`` with its boxes cut to the image, after checking its labels.
+
+    Raises:
+        ContractError: If a label is none of the tags asked for.
+    """
+    strays = set(found.labels) - set(tags)
+    if strays:
+        label = sorted(strays)[0]
+        raise ContractError(f"{type(model).__name__} gave the label {label!r}, which is none of the tags asked for")
+    return replace(found, boxes=clip_boxes(found.boxes, image.size))
 
 
 def describe_model(model: object) -> Mapping[str, Any]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rasa.errors import ContractError
-from rasa.ops.boxes import clip_boxes
 from rasa.protocols import Detector
-from rasa.stages._checks import answers_of, describe_model
+from rasa.stages._checks import answers_of, asked_tags, checked_instances, describe_model
 from rasa.types import Image, Instances, Result
 
 
@@ -19,9 +17,15 @@ class Detect:
 
     Boxes that reach over the border are cut to the image; detectors predict
     centres and sizes, so theirs often do by a fraction of a pixel.
+
+    Attributes:
+        detector: Asked for the tags of each image.
+        objects_only: Whether scene, action and attribute tags, which have no box, are not asked
+            for; a tag of no known kind is. They remain tags of the image.
     """
 
     detector: Detector
+    objects_only: bool = True
     name: ClassVar[str] = "detect"
     provides: ClassVar[str] = "boxes"
 
@@ -32,20 +36,13 @@ class Detect:
             ContractError: If the detector does not give one ``Instances`` per
                 image, or a label is none of the tags it was asked for.
         """
-        asked = [result.tags.names for result in results]
+        asked = asked_tags(results, objects_only=self.objects_only)
         found = answers_of(self.detector, self.detector.detect(images, asked), len(images), Instances)
         return [
-            result.with_instances(self._checked(instances, image, tags))
+            result.with_instances(checked_instances(self.detector, instances, image=image, tags=tags))
             for image, result, instances, tags in zip(images, results, found, asked, strict=True)
         ]
 
-    def _checked(self, instances: Instances, image: Image, tags: Sequence[str]) -> Instances:
-        strays = set(instances.labels) - set(tags)
-        if strays:
-            detector, label = type(self.detector).__name__, sorted(strays)[0]
-            raise ContractError(f"{detector} gave the label {label!r}, which is none of the tags asked for")
-        return replace(instances, boxes=clip_boxes(instances.boxes, image.size))
-
     def describe(self) -> Mapping[str, Any]:
-        """The detector, as plain JSON values."""
-        return describe_model(self.detector)
+        """The detector, and which tags it is asked for, as plain JSON values."""
+        return {**describe_model(self.detector), "objects_only": self.objects_only}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rasa.arrays import FloatArray
 from rasa.errors import ContractError
-from rasa.protocols import Described, Detector, Segmenter, Stage, Tagger
+from rasa.protocols import Described, Detector, DetectorSegmenter, Segmenter, Stage, Tagger
 from rasa.testing.pictures import sample_images
 from rasa.types import Image, Instances, Masks, Result, Tags
 
@@ -64,25 +64,40 @@ def check_detector(
     Raises:
         ContractError: If a promise is broken; it says which, and on which image.
     """
-    pictures = _pictures(images)
     _require(isinstance(detector, Detector), f"{type(detector).__name__} has no method detect(images, tags)")
-    # Every image asks for something else: all tags, none, or one of them.
-    choices = [tuple(tags), (), *((tag,) for tag in tags)]
-    asked = [choices[i % len(choices)] for i in range(len(pictures))]
-    answers = _check_calls(
-        lambda chosen: detector.detect([pictures[i] for i in chosen], [asked[i] for i in chosen]),
-        pictures,
-        Instances,
-        tolerance,
-    )
-    for image, names, found in zip(pictures, asked, answers, strict=True):
-        strays = sorted(set(found.labels) - set(names))
-        _require(not strays, f"{image.name}: asked for {list(names)}, got boxes labelled {strays}")
-        height, width = image.size
-        inside = (found.boxes >= 0) & (found.boxes <= np.array([width, height, width, height], np.float32))
-        _require(bool(inside.all()), f"{image.name}: a box reaches outside the image of size {image.size}")
+    for image, found in _check_detection(detector.detect, tags, images=images, tolerance=tolerance):
         _require(found.masks is None, f"{image.name}: a detector gives no masks")
     _check_description(detector)
+
+
+def check_detector_segmenter(
+    model: DetectorSegmenter,
+    *,
+    tags: Sequence[str] = ("cat", "dog"),
+    images: Sequence[Image] | None = None,
+    tolerance: float = 1e-4,
+) -> None:
+    """Check the promises of :class:`rasa.protocols.DetectorSegmenter`.
+
+    As for a detector, and: one mask of the image's size per box, also for no boxes.
+
+    Args:
+        model: The model.
+        tags: Two or more tags that it understands.
+        images: Pictures to try; :func:`rasa.testing.sample_images` unless given.
+        tolerance: As for a detector, and the largest share of a mask's pixels that may
+            differ between a batch and single images.
+
+    Raises:
+        ContractError: If a promise is broken; it says which, and on which image.
+    """
+    fits = isinstance(model, DetectorSegmenter)
+    _require(fits, f"{type(model).__name__} has no method detect_and_segment(images, tags)")
+    for image, found in _check_detection(model.detect_and_segment, tags, images=images, tolerance=tolerance):
+        expected = (len(found), *image.size)
+        got = "none" if found.masks is None else found.masks.shape
+        _require(got == expected, f"{image.name}: {len(found)} boxes need masks of shape {expected}, got {got}")
+    _check_description(model)
 
 
 def check_segmenter(segmenter: Segmenter, *, images: Sequence[Image] | None = None, tolerance: float = 1e-4) -> None:
@@ -148,6 +163,33 @@ def check_stage(
     _check_description(stage)
 
 
+def _check_detection(
+    detect: Callable[[Sequence[Image], Sequence[Sequence[str]]], Sequence[Instances]],
+    tags: Sequence[str],
+    *,
+    images: Sequence[Image] | None,
+    tolerance: float,
+) -> list[tuple[Image, Instances]]:
+    """Check what holds of boxes with and without masks; return the images with their answers."""
+    pictures = _pictures(images)
+    # Every image asks for something else: all tags, none, or one of them.
+    choices = [tuple(tags), (), *((tag,) for tag in tags)]
+    asked = [choices[i % len(choices)] for i in range(len(pictures))]
+    answers = _check_calls(
+        lambda chosen: detect([pictures[i] for i in chosen], [asked[i] for i in chosen]),
+        pictures,
+        Instances,
+        tolerance,
+    )
+    for image, names, found in zip(pictures, asked, answers, strict=True):
+        strays = sorted(set(found.labels) - set(names))
+        _require(not strays, f"{image.name}: asked for {list(names)}, got boxes labelled {strays}")
+        height, width = image.size
+        inside = (found.boxes >= 0) & (found.boxes <= np.array([width, height, width, height], np.float32))
+        _require(bool(inside.all()), f"{image.name}: a box reaches outside the image of size {image.size}")
+    return list(zip(pictures, answers, strict=True))
+
+
 def _check_calls(
     call: Callable[[Sequence[int]], Sequence[Answer]], images: Sequence[Image], kind: type[Answer], tolerance: float
 ) -> Sequence[Answer]:
@@ -185,7 +227,8 @@ def _equal(left: object, right: object, tolerance: float) -> bool:
         case Result(), Result():
             return _equal(left.tags, right.tags, tolerance) and _equal(left.instances, right.instances, tolerance)
         case Tags(), Tags():
-            return left.names == right.names and _close(left.scores, right.scores, tolerance)
+            same = left.names == right.names and left.kinds == right.kinds
+            return same and _close(left.scores, right.scores, tolerance)
         case Masks(), Masks():
             return _close(left.masks, right.masks, tolerance) and _close(left.scores, right.scores, tolerance)
         case Instances(), Instances():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,23 @@ class FakeDetector:
     def describe(self) -> Mapping[str, Any]:
         """Its name."""
         return {"model": "fake-detector"}
+
+
+class FakeDetectorSegmenter:
+    """Gives every tag one box and fills it: :class:`FakeDetector` and :class:`FakeSegmenter` in one."""
+
+    def detect_and_segment(self, images: Sequence[Image], tags: Sequence[Sequence[str]]) -> list[Instances]:
+        """One filled box per tag, with the mask score 1."""
+        found = FakeDetector().detect(images, tags)
+        masks = FakeSegmenter().segment(images, [instances.boxes for instances in found])
+        return [
+            replace(instances, masks=filled.masks, mask_scores=filled.scores)
+            for instances, filled in zip(found, masks, strict=True)
+        ]
+
+    def describe(self) -> Mapping[str, Any]:
+        """Its name."""
+        return {"model": "fake-detector-segmenter"}
 
 
 class FakeSegmenter:

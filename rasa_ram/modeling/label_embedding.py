@@ -39,9 +39,16 @@ class LabelQueries:
 
     def split(self, size: int) -> Iterator[LabelQueries]:
         """Cut the vocabulary into consecutive parts of ``size`` tags; the last may be shorter."""
-        fields = (self.hidden, self.projected, self.descriptions, self.present, self.rows)
         for start in range(0, len(self), size):
-            yield LabelQueries(*(None if tensor is None else tensor[start : start + size] for tensor in fields))
+            part = slice(start, start + size)
+            yield LabelQueries(*(None if tensor is None else tensor[part] for tensor in self._tensors()))
+
+    def to(self, device: torch.device) -> LabelQueries:
+        """The same on ``device``; what is there already is not copied."""
+        return LabelQueries(*(None if tensor is None else tensor.to(device) for tensor in self._tensors()))
+
+    def _tensors(self) -> tuple[Tensor | None, ...]:
+        return self.hidden, self.projected, self.descriptions, self.present, self.rows
 
 
 class LabelTable(nn.Module):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from rasa import registry
 from rasa.errors import ContractError, InputError, RasaWarning, UnknownModelError, WeightsError
 from rasa.testing import check_tagger, sample_images
-from rasa.types import Image
+from rasa.types import KINDS, Image
+from rasa.weights import checkpoints
 from rasa_ram.checkpoint import convert_file
 from rasa_ram.checkpoint import load as load_model
 from rasa_ram.preprocess import preprocess
@@ -20,6 +22,11 @@ from rasa_ram.tagger import THRESHOLD, RamTagger, load_tagger
 from rasa_ram.vocabulary import Vocabulary
 from tests.ram.tiny import NAMES, VOCABULARY, tiny_model
 
+# Of rasa_ram/tag_kinds.toml, as made.
+KIND_COUNTS = {
+    "ram-swin-l.14m": {"object": 3565, "scene": 389, "action": 395, "attribute": 236},
+    "tag2text-swin-b.14m": {"object": 2450, "scene": 302, "action": 365, "attribute": 312},
+}
 FAMILIES = ("ram", "ram-plus", "tag2text")
 IMAGES = sample_images()
 
@@ -295,6 +302,31 @@ def test_the_published_vocabularies(published_lists):
     assert denied_tags("ram-swin-l.14m") == ()
 
 
+def test_the_published_vocabularies_know_which_tags_can_have_a_box(published_lists):
+    for name, counts in KIND_COUNTS.items():
+        table = load_vocabulary(name)
+        assert {kind: table.kinds.count(kind) for kind in KINDS} == counts
+    kinds = dict(zip(table.names, table.kinds, strict=True))
+    told = {"dog": "object", "table": "object", "classroom": "scene", "summer": "scene", "swim": "action"}
+    assert {tag: kinds[tag] for tag in (*told, "red")} == {**told, "red": "attribute"}
+
+
+def test_another_list_has_no_kinds(published_lists, monkeypatch):
+    changed = {name: replace(entry, sha256="0" * 64) for name, entry in checkpoints().items()}
+    monkeypatch.setattr("rasa_ram.published.checkpoints", lambda: changed)
+    assert load_vocabulary("ram-swin-l.14m").kinds is None
+
+
+def test_tags_have_the_kinds_of_the_vocabulary():
+    kinds = tuple((*KINDS, None)[i % 5] for i in range(len(VOCABULARY)))
+    tagger = RamTagger(tiny_model("ram"), replace(VOCABULARY, kinds=kinds), threshold=0.0)
+    found = tagger.tag(sample_images()[:1])[0]
+    assert found.kinds == tuple(kinds[i] or "" for i in found.ids)
+    assert {"object", "scene", ""} <= set(found.kinds)
+    assert RamTagger(tiny_model("ram"), VOCABULARY, threshold=0.0).tag(sample_images()[:1])[0].kinds is None
+    assert tagger.with_tags(NAMES[3::-1]).vocabulary.kinds == kinds[3::-1]
+
+
 def test_the_published_vocabulary_of_tag2text(published_lists):
     table = load_vocabulary("tag2text-swin-b.14m")
     assert len(table) == 3429
@@ -350,3 +382,32 @@ def test_a_compiled_tagger_answers_the_same(tmp_path, model):
     file = convert_file(tmp_path / "tiny.pth", tmp_path / "tiny.safetensors", model.config)
     plain, compiled = (load_tagger(file, VOCABULARY, compile=choice) for choice in (False, True))
     np.testing.assert_allclose(compiled.scores(IMAGES[:2]), plain.scores(IMAGES[:2]), atol=1e-5)
+
+
+def test_a_tagger_can_be_moved():
+    tagger = RamTagger(tiny_model("ram-plus"), VOCABULARY, threshold=0.0)
+    narrowed = tagger.with_tags(NAMES[:3])
+    before = [each.scores(sample_images()[:2]) for each in (tagger, narrowed)]
+    assert tagger.to("meta") is tagger
+    assert all(tensor.is_meta for _, queries in tagger._queries for tensor in queries._tensors() if tensor is not None)
+    assert not any(
+        tensor.is_meta for _, queries in narrowed._queries for tensor in queries._tensors() if tensor is not None
+    )
+    with pytest.raises(InputError, match='unknown device "gpu"; give one of torch'):
+        tagger.to("gpu")
+    again = RamTagger(tiny_model("ram-plus"), VOCABULARY, threshold=0.0).to("cpu")
+    for scores, each in zip(before, (again, again.with_tags(NAMES[:3])), strict=True):
+        np.testing.assert_array_equal(each.scores(sample_images()[:2]), scores)
+
+
+def test_a_runtime_that_cannot_be_moved_says_so():
+    class Fixed:
+        """Answers like a model, and stays where it is, as OpenVINO does."""
+
+        def __init__(self, model):
+            self.config, self.training = model.config, False
+            self.parameters, self.queries = model.parameters, model.queries
+
+    tagger = RamTagger(Fixed(tiny_model("ram")), VOCABULARY)
+    with pytest.raises(InputError, match="Fixed cannot be moved to cuda; load the model with PyTorch"):
+        tagger.to("cuda")

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rasa.errors import FormatError, InputError, OutputError
-from rasa_ram.vocabulary import KINDS, MAX_TAG_LENGTH, Vocabulary
+from rasa.types import KINDS
+from rasa_ram.vocabulary import MAX_TAG_LENGTH, Vocabulary
 from rasa_ram.vocabulary_files import read_vocabulary, write_vocabulary
 
 

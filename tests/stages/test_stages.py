@@ -3,9 +3,17 @@
 import numpy as np
 import pytest
 
-from rasa import Detect, Filter, Instances, Masks, Result, Segment, Suppress, Tag, Tags
+from rasa import Detect, DetectAndSegment, Filter, Instances, Masks, Result, Segment, Suppress, Tag, Tags
 from rasa.errors import ContractError, InputError
-from rasa.testing import FakeDetector, FakeSegmenter, FakeTagger, check_stage, sample_image, sample_images
+from rasa.testing import (
+    FakeDetector,
+    FakeDetectorSegmenter,
+    FakeSegmenter,
+    FakeTagger,
+    check_stage,
+    sample_image,
+    sample_images,
+)
 
 IMAGE = sample_image(height=100, width=200)
 
@@ -130,3 +138,79 @@ def test_every_stage_keeps_the_promises(stage):
     images = sample_images()
     tagged = [Result(image.name, image.size, tags=Tags.of(["cat", "dog", "sky"])) for image in images]
     check_stage(stage, images=images, results=Detect(FakeDetector())(images, tagged))
+
+
+ASKED = Result(IMAGE.name, IMAGE.size, tags=Tags.of(["left", "middle", "right"]))
+
+
+def test_detect_and_segment_gives_boxes_with_their_masks():
+    found = through(DetectAndSegment(FakeDetectorSegmenter()), ASKED)
+    assert found.labels == ("left", "middle", "right")
+    expected = FakeSegmenter().segment([IMAGE], [found.boxes])[0]
+    np.testing.assert_array_equal(found.masks, expected.masks)
+    np.testing.assert_array_equal(found.mask_scores, expected.scores)
+
+
+def test_what_drops_a_box_drops_its_mask():
+    found = through(DetectAndSegment(FakeDetectorSegmenter()), ASKED)
+    kept = through(Filter(max_instances=2), Result(IMAGE.name, IMAGE.size, instances=found))
+    np.testing.assert_array_equal(kept.masks, found.masks[:2])
+    same = Instances(found.boxes[[0, 0, 1]], [0.5, 0.9, 0.5], ("a", "a", "a"), masks=found.masks[[2, 0, 1]])
+    kept = through(Suppress(), Result(IMAGE.name, IMAGE.size, instances=same))
+    np.testing.assert_array_equal(kept.masks, found.masks[[0, 1]])
+
+
+class Stray(FakeDetectorSegmenter):
+    def detect_and_segment(self, images, tags):
+        return super().detect_and_segment(images, [["zebra"] for _ in images])
+
+
+class NoMasks(FakeDetectorSegmenter):
+    def detect_and_segment(self, images, tags):
+        return [Instances() for _ in images]
+
+
+class Small(FakeDetectorSegmenter):
+    def detect_and_segment(self, images, tags):
+        return [Instances(np.zeros((1, 4)), [1], ("left",), masks=np.zeros((1, 5, 5), bool)) for _ in images]
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        (Stray(), ContractError, "Stray gave the label 'zebra', which is none of the tags asked for"),
+        (NoMasks(), ContractError, "NoMasks must give masks with its boxes, also for no boxes"),
+        (Small(), InputError, r"must have the size of the image, \(100, 200\), got \(5, 5\)"),
+    ],
+)
+def test_detect_and_segment_checks_its_model(model, error, message):
+    with pytest.raises(error, match=message):
+        through(DetectAndSegment(model), ASKED)
+
+
+def test_detect_and_segment_keeps_the_promises_of_a_stage():
+    images = sample_images()
+    tags = [(), ("a",), ("a", "b")]
+    before = [Result(image.name, image.size, tags=Tags.of(tags[i % 3])) for i, image in enumerate(images)]
+    check_stage(DetectAndSegment(FakeDetectorSegmenter()), images=images, results=before)
+
+
+MIXED = Tags(("dog", "beach", "run", "red", "it"), np.ones(5), kinds=("object", "scene", "action", "attribute", ""))
+
+
+@pytest.mark.parametrize(("objects_only", "asked"), [(True, {"dog", "it"}), (False, set(MIXED.names))])
+@pytest.mark.parametrize(
+    "lift", [lambda **o: Detect(FakeDetector(), **o), lambda **o: DetectAndSegment(FakeDetectorSegmenter(), **o)]
+)
+def test_only_tags_that_can_have_a_box_are_asked_for(lift, objects_only, asked):
+    stage, before = lift(objects_only=objects_only), Result(IMAGE.name, IMAGE.size, tags=MIXED)
+    after = stage([IMAGE], [before])[0]
+    assert set(after.instances.labels) == asked
+    assert after.tags is MIXED
+    assert stage.describe()["objects_only"] is objects_only
+    check_stage(stage, images=[IMAGE], results=[before])
+
+
+def test_tags_of_no_known_kind_are_asked_for():
+    after = Detect(FakeDetector())([IMAGE], [Result(IMAGE.name, IMAGE.size, tags=Tags.of(MIXED.names))])[0]
+    assert set(after.instances.labels) == set(MIXED.names)

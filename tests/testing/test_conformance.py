@@ -9,9 +9,11 @@ from rasa import Image, Instances, Masks, Result, Tags
 from rasa.errors import ContractError
 from rasa.testing import (
     FakeDetector,
+    FakeDetectorSegmenter,
     FakeSegmenter,
     FakeTagger,
     check_detector,
+    check_detector_segmenter,
     check_segmenter,
     check_stage,
     check_tagger,
@@ -25,6 +27,7 @@ def test_the_fakes_pass():
     check_tagger(FakeTagger([]))
     check_detector(FakeDetector())
     check_segmenter(FakeSegmenter())
+    check_detector_segmenter(FakeDetectorSegmenter())
 
 
 class Short(FakeTagger):
@@ -115,6 +118,42 @@ class Masking(FakeDetector):
 def test_broken_detectors_are_caught(detector, message):
     with pytest.raises(ContractError, match=message):
         check_detector(detector)
+
+
+class Maskless(FakeDetectorSegmenter):
+    def detect_and_segment(self, images, tags):
+        return FakeDetector().detect(images, tags)
+
+
+class MasklessIfEmpty(FakeDetectorSegmenter):
+    def detect_and_segment(self, images, tags):
+        return [found if len(found) else Instances() for found in super().detect_and_segment(images, tags)]
+
+
+class Cropped(FakeDetectorSegmenter):
+    def detect_and_segment(self, images, tags):
+        found = super().detect_and_segment(images, tags)
+        return [replace(one, masks=one.masks[:, 1:]) for one in found]
+
+
+class Garrulous(FakeDetectorSegmenter):
+    def detect_and_segment(self, images, tags):
+        return super().detect_and_segment(images, [["cat"] for _ in images])
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Maskless(), r"2 boxes need masks of shape \(2, 96, 128\), got none"),
+        (MasklessIfEmpty(), r"0 boxes need masks of shape \(0, 128, 96\), got none"),
+        (Cropped(), r"got \(2, 95, 128\)"),
+        (Garrulous(), r"asked for \[\], got boxes labelled \['cat'\]"),
+        (FakeDetector(), "has no method detect_and_segment"),
+    ],
+)
+def test_broken_detector_segmenters_are_caught(model, message):
+    with pytest.raises(ContractError, match=message):
+        check_detector_segmenter(model)
 
 
 class FirstOnly(FakeSegmenter):
