@@ -24,6 +24,7 @@ from rasa.stages import Filter, Suppress
 # Which model has to be there for a number to be read at all.
 _READ_BY = {
     "tag_threshold": "tagger",
+    "objects_only": "detector",
     "box_threshold": "detector",
     "nms_threshold": "detector",
     "merge_threshold": "detector",
@@ -57,9 +58,14 @@ class PipelineConfig:
     summary: str = _option("", str, "one line on what the pipeline is for")
     tagger: str | None = _option(None, str, "model that names what a photo shows; none: tags are given", optional=True)
     detector: str | None = _option(None, str, "model that finds what the tags name; none: no boxes", optional=True)
-    segmenter: str | None = _option(None, str, "model that gives each box its mask; none: no masks", optional=True)
+    segmenter: str | None = _option(
+        None, str, "model that gives each box its mask; none: only the detector's", optional=True
+    )
     tag_threshold: float | None = _unit(None, "lowest score of a tag (none: the tagger's own)", optional=True)
     box_threshold: float | None = _unit(None, "lowest score of a box (none: the detector's own)", optional=True)
+    objects_only: bool = _option(
+        True, bool, "ask the detector only for tags of things: not for scenes, actions and attributes"
+    )
     nms_threshold: float = _unit(Suppress.nms_threshold, "IoU above which two boxes of one label are one object")
     merge_threshold: float = _unit(
         Suppress.merge_threshold, "IoU above which two boxes of different labels are one object"
@@ -72,6 +78,12 @@ class PipelineConfig:
         "cpu", str, 'where models run: "cpu", "cuda", "cuda:1", "mps", or "auto" for the best there is'
     )
     dtype: str = _option("float32", str, f"number type of the models: {', '.join(DTYPES)}")
+    low_memory: bool = _option(
+        False, bool, "keep models in the host's memory, and on the device only the one that is at work"
+    )
+    compile: bool = _option(
+        False, bool, "make kernels with torch.compile for the models that can; the first photo waits"
+    )
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -188,6 +200,8 @@ def _checked(name: str, value: Any, rule: Mapping[str, Any]) -> Any:
         return None
     if rule["kind"] is str:
         return _checked_text(name, value, rule)
+    if rule["kind"] is bool:
+        return _checked_switch(name, value)
     whole = rule["kind"] is int
     wanted = "a whole number" if whole else "a number"
     # bool is a number to Python, and to nobody else.
@@ -198,6 +212,12 @@ def _checked(name: str, value: Any, rule: Mapping[str, Any]) -> Any:
         span = f"from 0 to {rule['most']}" if rule["most"] < math.inf else f"of at least {rule['least']}"
         raise ConfigError(f"{name} must be {wanted} {span}, got {value}")
     return rule["kind"](value)
+
+
+def _checked_switch(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} must be true or false, got {value!r}")
+    return value
 
 
 def _checked_text(name: str, value: Any, rule: Mapping[str, Any]) -> str:

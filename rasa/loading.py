@@ -7,14 +7,17 @@ from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from rasa.config import PipelineConfig, is_config_path, load_preset_config, read_config
 from rasa.errors import ConfigError, DependencyError
-from rasa.pipeline import Pipeline
-from rasa.protocols import Stage
-from rasa.registry import build, find_model
-from rasa.stages import Detect, Filter, Segment, Suppress, Tag
+from rasa.pipeline import Pipeline, stage_name
+from rasa.protocols import Movable, Stage
+from rasa.registry import build, find_model, takes_option
+from rasa.stages import Detect, DetectAndSegment, Filter, InTurn, Segment, Suppress, Tag
+
+_HOME = "cpu"  # where models wait for their turn on the device
 
 
 def load_config(preset: str | Path = "lite", **overrides: Any) -> PipelineConfig:
@@ -63,21 +66,30 @@ def stages_of(config: PipelineConfig) -> list[Stage]:
 
     Raises:
         UnknownModelError: If it names an unknown model.
-        ConfigError: If it names a model of another role.
+        ConfigError: If it names a model of another role, or a segmenter after a detector that gives masks; or if
+            ``low_memory`` or ``compile`` is asked of models that cannot.
         DependencyError, WeightsError: If a model cannot be built here.
     """
+    _check_roles(config)
+    _check_low_memory(config)
+    _check_compile(config)
+    turn = Lock()
     stages: list[Stage] = []
     if config.tagger is not None:
-        stages.append(Tag(_model(config, "tagger", tag_threshold=config.tag_threshold)))
+        tagger = _model(config, "tagger", tag_threshold=config.tag_threshold)
+        stages.append(_in_turn(Tag(tagger), tagger, config, turn=turn))
     if config.detector is not None:
         detector = _model(config, "detector", box_threshold=config.box_threshold)
         # The detector uses its threshold to stay fast; the filter makes it hold for any detector.
         least = 0.0 if config.box_threshold is None else config.box_threshold
-        stages.append(Detect(detector))
+        lift = DetectAndSegment if _gives_masks(config.detector) else Detect
+        find = lift(detector, objects_only=config.objects_only)
+        stages.append(_in_turn(find, detector, config, turn=turn))
         stages.append(Filter(box_threshold=least, min_area=config.min_area, max_instances=config.max_instances))
         stages.append(Suppress(nms_threshold=config.nms_threshold, merge_threshold=config.merge_threshold))
     if config.segmenter is not None:
-        stages.append(Segment(_model(config, "segmenter")))
+        segmenter = _model(config, "segmenter")
+        stages.append(_in_turn(Segment(segmenter), segmenter, config, turn=turn))
     return stages
 
 
@@ -127,9 +139,51 @@ def resolve_device(device: str) -> str:
     return device
 
 
+def _check_roles(config: PipelineConfig) -> None:
+    """Before any model is built, which may take minutes."""
+    for field in ("tagger", "detector", "segmenter"):
+        name = getattr(config, field)
+        role = field if name is None else find_model(name).role
+        if role != field and (field, role) != ("detector", "detector-segmenter"):
+            raise ConfigError(f'{field} must name a {field}, got "{name}", which is a {role}')
+    if config.detector is not None and config.segmenter is not None and _gives_masks(config.detector):
+        raise ConfigError(
+            f'detector "{config.detector}" gives the masks too, so segmenter "{config.segmenter}" would undo them; '
+            "leave segmenter out (segmenter=None), or name another detector"
+        )
+
+
+def _check_low_memory(config: PipelineConfig) -> None:
+    if config.low_memory and config.device == _HOME:
+        raise ConfigError(
+            'low_memory saves memory of a GPU, and on device "cpu" all models share the host\'s; leave it out, or '
+            'choose a device such as "cuda"'
+        )
+
+
+def _check_compile(config: PipelineConfig) -> None:
+    if config.compile and not any(takes_option(name, "compile") for name in config.models):
+        raise ConfigError(f"compile has no effect on {', '.join(config.models)}; leave it out")
+
+
+def _gives_masks(detector: str) -> bool:
+    return find_model(detector).role == "detector-segmenter"
+
+
 def _model(config: PipelineConfig, role: str, **thresholds: float | None) -> Any:
     name = getattr(config, role)
-    if find_model(name).role != role:
-        raise ConfigError(f'{role} must name a {role}, got "{name}", which is a {find_model(name).role}')
-    given = {key: value for key, value in thresholds.items() if value is not None}
-    return build(name, device=config.device, dtype=config.dtype, **given)
+    options: dict[str, Any] = {key: value for key, value in thresholds.items() if value is not None}
+    if config.compile and takes_option(name, "compile"):
+        options["compile"] = True
+    return build(name, device=_HOME if config.low_memory else config.device, dtype=config.dtype, **options)
+
+
+def _in_turn(stage: Stage, model: object, config: PipelineConfig, *, turn: Lock) -> Stage:
+    if not config.low_memory:
+        return stage
+    if not isinstance(model, Movable):
+        raise ConfigError(
+            f"low_memory moves models between devices, and {type(model).__name__} of stage {stage_name(stage)!r} has "
+            "no method to(device) for that; leave low_memory out, or name another model"
+        )
+    return InTurn(stage, model, config.device, home=_HOME, turn=turn)

@@ -10,138 +10,38 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any
 
+from rasa._built_in import BUILT_IN
+from rasa._model import Model, Role, WeightFolder
 from rasa._suggest import did_you_mean
 from rasa.errors import ContractError, DependencyError, InputError, RasaError, RasaWarning, UnknownModelError
-from rasa.protocols import Detector, Segmenter, Tagger
+from rasa.protocols import Detector, DetectorSegmenter, Segmenter, Tagger
 
-Role = Literal["tagger", "detector", "segmenter"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Model",
+    "Role",
+    "WeightFolder",
+    "build",
+    "find_model",
+    "models",
+    "register",
+    "takes_option",
+    "unregister",
+]
+
 ENTRY_POINT_GROUP = "rasa.models"
 
-_PROTOCOLS: Mapping[str, type] = {"tagger": Tagger, "detector": Detector, "segmenter": Segmenter}
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """One model that can be asked for by name.
-
-    Attributes:
-        name: Such as ``"sam-vit-h"``; ``family-variant.weights`` where there are several.
-        role: ``"tagger"``, ``"detector"`` or ``"segmenter"``.
-        builder: ``"package.module:function"``, or the function itself. It is called with keywords
-            alone: always ``device`` and ``dtype`` (text), and a threshold where one was asked for.
-        summary: One line for ``rasa models``.
-        extra: The extra of rasa-vision that brings the packages; None where none does.
-        packages: Modules that must be importable, such as ``"torch"``.
-        checkpoints: Names of checkpoints that the model cannot do without; see :mod:`rasa.weights`.
-        fallbacks: Names of checkpoints that it can do without, each with what it does then.
-
-    Raises:
-        InputError: If the role is none of the three, or the builder is no ``module:function``.
-    """
-
-    name: str
-    role: Role
-    builder: str | Callable[..., Any]
-    summary: str = ""
-    extra: str | None = None
-    packages: tuple[str, ...] = ()
-    checkpoints: tuple[str, ...] = ()
-    fallbacks: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.role not in get_args(Role):
-            raise InputError(f'model "{self.name}" has the role {self.role!r}; use one of {", ".join(get_args(Role))}')
-        if isinstance(self.builder, str) and not all(self.builder.partition(":")):
-            raise InputError(f'model "{self.name}" has the builder {self.builder!r}; write "package.module:function"')
-        for attribute in ("packages", "checkpoints"):
-            if isinstance(getattr(self, attribute), str):
-                raise InputError(f'{attribute} of model "{self.name}" must be a tuple of strings')
-            object.__setattr__(self, attribute, tuple(getattr(self, attribute)))
-        object.__setattr__(self, "fallbacks", MappingProxyType(dict(self.fallbacks)))
-
-    @property
-    def missing_packages(self) -> tuple[str, ...]:
-        """The packages that are not installed; looks for them without importing any."""
-        return tuple(package for package in self.packages if find_spec(package) is None)
-
-
-_RAM_PACKAGES = ("torch", "timm", "safetensors", "huggingface_hub")
-_RAM_FALLBACKS = {"ram-tags-chinese": "no Chinese names of the tags"}
-
-_BUILT_IN = (
-    Model(
-        name="lite-tagger",
-        role="tagger",
-        builder="rasa.adapters.lite.tagger:build_tagger",
-        summary="everyday tags: EfficientNet-Lite0 and 2 on sliding windows, ImageNet classes rolled up",
-        extra="lite",
-        packages=("torch", "cv2"),
-        checkpoints=("efficientnet-lite0.in1k",),
-        fallbacks={
-            "efficientnet-lite2.in1k": "tags come from EfficientNet-Lite0 alone",
-            "ssd-mobilenet-v2.coco": "no tags of the detector, such as person",
-        },
-    ),
-    Model(
-        name="lite-detector",
-        role="detector",
-        builder="rasa.adapters.lite.detector:build_detector",
-        summary="boxes: SSD-MobileNetV2 for the 80 COCO classes, class maps for other tags",
-        extra="lite",
-        packages=("torch", "cv2"),
-        checkpoints=("efficientnet-lite0.in1k",),
-        fallbacks={
-            "efficientnet-lite2.in1k": "the second opinion comes from EfficientNet-Lite0 alone",
-            "ssd-mobilenet-v2.coco": "boxes come from class maps alone",
-            "dinov2-vits14.focus": "boxes of what SSD does not know are rough",
-        },
-    ),
-    Model(
-        name="lite-segmenter",
-        role="segmenter",
-        builder="rasa.adapters.lite.segmenter:build_segmenter",
-        summary="masks from boxes: DINOv2 ViT-S/14 with importance decoder, refined by GrabCut",
-        extra="lite",
-        packages=("torch", "cv2"),
-        fallbacks={"dinov2-vits14.focus": "masks come from GrabCut alone"},
-    ),
-    Model(
-        name="ram-swin-l.14m",
-        role="tagger",
-        builder="rasa_ram.tagger:build_ram_tagger",
-        summary="RAM: 4585 tags, or any others by name, with a threshold for each",
-        extra="ram",
-        packages=_RAM_PACKAGES,
-        checkpoints=("ram-swin-l.14m", "ram-tags", "ram-tag-thresholds"),
-        fallbacks=_RAM_FALLBACKS,
-    ),
-    Model(
-        name="ram-plus-swin-l.14m",
-        role="tagger",
-        builder="rasa_ram.tagger:build_ram_plus_tagger",
-        summary="RAM++: 4585 tags, or any others by name or description",
-        extra="ram",
-        packages=_RAM_PACKAGES,
-        checkpoints=("ram-plus-swin-l.14m", "ram-tags", "ram-tag-thresholds"),
-        fallbacks=_RAM_FALLBACKS,
-    ),
-    Model(
-        name="tag2text-swin-b.14m",
-        role="tagger",
-        builder="rasa_ram.tagger:build_tag2text_tagger",
-        summary="Tag2Text: 3429 tags, smaller and older than RAM",
-        extra="ram",
-        packages=_RAM_PACKAGES,
-        checkpoints=("tag2text-swin-b.14m", "tag2text-tags"),
-    ),
-)
+_PROTOCOLS: Mapping[str, type] = {
+    "tagger": Tagger,
+    "detector": Detector,
+    "segmenter": Segmenter,
+    "detector-segmenter": DetectorSegmenter,
+}
 
 _registered: dict[str, Model] = {}
 
@@ -151,7 +51,7 @@ def models() -> Mapping[str, Model]:
 
     A plugin that does not load is left out with a :class:`rasa.errors.RasaWarning`.
     """
-    found = {model.name: model for model in _BUILT_IN}
+    found = {model.name: model for model in BUILT_IN}
     for model in _plugins():
         if model.name in found:
             _warn(f'a plugin offers a second model "{model.name}"; it is ignored')
@@ -169,7 +69,7 @@ def register(model: Model) -> None:
     Raises:
         InputError: If a built-in model has that name.
     """
-    if any(model.name == known.name for known in _BUILT_IN):
+    if any(model.name == known.name for known in BUILT_IN):
         raise InputError(f'"{model.name}" is a built-in model; choose another name')
     _registered[model.name] = model
 
@@ -191,7 +91,7 @@ def find_model(name: str) -> Model:
         UnknownModelError: If there is none.
     """
     # Plugins are looked at only for a name that is not at hand: discovery reads the metadata of all packages.
-    at_hand = {model.name: model for model in _BUILT_IN} | _registered
+    at_hand = {model.name: model for model in BUILT_IN} | _registered
     known = at_hand if name in at_hand else models()
     if name not in known:
         hint = did_you_mean(name, known)
@@ -207,7 +107,7 @@ def build(name: str, **options: Any) -> Any:
         options: Keywords for the builder, such as ``device="cuda"``.
 
     Returns:
-        A :class:`rasa.protocols.Tagger`, ``Detector`` or ``Segmenter``, by the model's role.
+        A :class:`rasa.protocols.Tagger`, ``Detector``, ``Segmenter`` or ``DetectorSegmenter``, by the model's role.
 
     Raises:
         UnknownModelError: If there is no such model.
@@ -224,6 +124,18 @@ def build(name: str, **options: Any) -> Any:
         got = f"{type(built).__module__}.{type(built).__qualname__}"
         raise ContractError(f'the builder of model "{name}" must return a {model.role}, got {got}')
     return built
+
+
+def takes_option(name: str, option: str) -> bool:
+    """Whether the builder of the model called ``name`` has a keyword ``option``; its packages are imported now.
+
+    A builder with open keywords (``**options``) has it only if it names it.
+
+    Raises:
+        UnknownModelError: If there is no such model.
+        DependencyError: If a package that it needs is missing or broken.
+    """
+    return option in inspect.signature(_builder(find_model(name))).parameters
 
 
 def _builder(model: Model) -> Callable[..., Any]:

@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 
 from rasa.config import PipelineConfig, load_preset_config, presets, read_config
 from rasa.errors import ConfigError, DependencyError, UnknownModelError
-from rasa.loading import load, preset_checkpoints, resolve_device
+from rasa.loading import load, preset_checkpoints, resolve_device, stages_of
 from rasa.pipeline import Pipeline
 from rasa.registry import Model, register, unregister
+from rasa.stages import InTurn
 from rasa.types import Image, Instances, Masks, Tags
 
 UNIT = [item.name for item in fields(PipelineConfig) if item.metadata["most"] == 1]
-NUMBERS = [item.name for item in fields(PipelineConfig) if item.metadata["kind"] is not str]
+NUMBERS = [item.name for item in fields(PipelineConfig) if item.metadata["kind"] in (int, float)]
+SWITCHES = [item.name for item in fields(PipelineConfig) if item.metadata["kind"] is bool]
 TEXTS = [item.name for item in fields(PipelineConfig) if item.metadata["kind"] is str]
 
 
@@ -53,9 +55,16 @@ class RecordingSegmenter(Recorder):
         return [Masks(np.ones((len(b), *image.size), bool)) for image, b in zip(images, boxes, strict=True)]
 
 
+class RecordingBoth(RecordingDetector):
+    def detect_and_segment(self, images, tags):
+        found = zip(images, super().detect(images, tags), strict=True)
+        return [replace(one, masks=np.ones((len(one), *image.size), bool)) for image, one in found]
+
+
 @pytest.fixture
 def recorders():
     kinds = {"tagger": RecordingTagger, "detector": RecordingDetector, "segmenter": RecordingSegmenter}
+    kinds["detector-segmenter"] = RecordingBoth
     for role, kind in kinds.items():
         register(Model(f"recording-{role}", role, kind, checkpoints=(f"{role}.x",), fallbacks={"shared.x": "less"}))
     yield
@@ -73,9 +82,10 @@ def toml(tmp_path, recorders):
     return path
 
 
-def test_numbers_and_texts_cover_all_fields():
+def test_numbers_texts_and_switches_cover_all_fields():
     assert len(UNIT) == 4
-    assert len(NUMBERS) + len(TEXTS) == len(fields(PipelineConfig)) == 12
+    assert SWITCHES == ["objects_only", "low_memory", "compile"]
+    assert len(NUMBERS) + len(TEXTS) + len(SWITCHES) == len(fields(PipelineConfig)) == 15
 
 
 @pytest.mark.parametrize("item", fields(PipelineConfig), ids=lambda item: item.name)
@@ -119,6 +129,13 @@ def test_what_is_no_number_is_refused(name, value):
 @pytest.mark.parametrize("value", [3, True, ["cpu"]])
 def test_what_is_no_text_is_refused(name, value):
     with pytest.raises(ConfigError, match=f"{name} must be text, got "):
+        config(**{name: value})
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+@pytest.mark.parametrize("value", ["true", 1, 0, None])
+def test_what_is_neither_true_nor_false_is_refused(name, value):
+    with pytest.raises(ConfigError, match=f"{name} must be true or false, got {value!r}"):
         config(**{name: value})
 
 
@@ -226,9 +243,10 @@ def test_the_lite_preset():
     )
 
 
-def test_an_unknown_preset_gets_a_suggestion():
-    with pytest.raises(UnknownModelError, match=r'unknown preset "light"; did you mean "lite"\? \(`rasa presets`'):
-        load("light")
+@pytest.mark.parametrize(("typo", "meant"), [("lit", "lite"), ("light", "ram-light"), ("ram_best", "ram-best")])
+def test_an_unknown_preset_gets_a_suggestion(typo, meant):
+    with pytest.raises(UnknownModelError, match=rf'unknown preset "{typo}"; did you mean "{meant}"\? \(`rasa presets`'):
+        load(typo)
 
 
 def test_load_builds_the_stages_of_the_config(toml):
@@ -273,6 +291,15 @@ def test_every_override_is_obeyed(toml):
     assert len(pipeline(Image(np.zeros((32, 32, 3), np.uint8))).instances) == 1
 
 
+def test_the_detector_is_asked_only_for_objects_unless_told_otherwise(toml):
+    assert load(toml).stages[1].objects_only is True
+    assert load(toml, objects_only=False).stages[1].objects_only is False
+    with pytest.raises(ConfigError, match="objects_only must be true or false, got 1"):
+        load(toml, objects_only=1)
+    with pytest.raises(ConfigError, match="objects_only has no effect without a detector"):
+        PipelineConfig.from_mapping({"tagger": "x", "objects_only": True})
+
+
 def test_models_can_be_left_out_by_override(toml):
     stages = load(toml, tagger=None, segmenter=None).stages
     assert [type(stage).__name__ for stage in stages] == ["Detect", "Filter", "Suppress"]
@@ -296,6 +323,28 @@ def test_an_unknown_override_is_refused(toml):
 def test_a_model_of_another_role_is_refused(toml):
     with pytest.raises(ConfigError, match='detector must name a detector, got "recording-tagger", which is a tagger'):
         load(toml, detector="recording-tagger")
+
+
+def test_a_detector_may_give_the_masks_too(toml):
+    pipeline = load(toml, detector="recording-detector-segmenter", segmenter=None, box_threshold=0.5)
+    stages = [type(stage).__name__ for stage in pipeline.stages]
+    assert stages == ["Tag", "DetectAndSegment", "Filter", "Suppress"]
+    assert pipeline.stages[1].model.options == {"device": "cpu", "dtype": "float32", "box_threshold": 0.5}
+    found = pipeline(Image(np.zeros((32, 40, 3), np.uint8))).instances
+    assert found.masks.shape == (len(found), 32, 40) == (1, 32, 40)
+
+
+def test_a_segmenter_after_a_detector_with_masks_is_refused(toml):
+    message = 'detector "recording-detector-segmenter" gives the masks too, .*leave segmenter out'
+    with pytest.raises(ConfigError, match=message):
+        load(toml, detector="recording-detector-segmenter")
+
+
+@pytest.mark.parametrize("field", ["tagger", "segmenter"])
+def test_a_detector_with_masks_is_a_detector_only(toml, field):
+    message = f'{field} must name a {field}, got "recording-detector-segmenter", which is a detector-segmenter'
+    with pytest.raises(ConfigError, match=message):
+        load(toml, **{field: "recording-detector-segmenter"})
 
 
 def test_an_unknown_model_in_a_file_is_named(toml):
@@ -331,3 +380,56 @@ def test_a_device_without_torch(monkeypatch):
 def test_presets_live_beside_the_code():
     folder = Path(sys.modules["rasa.config"].__file__).parent / "presets"
     assert tuple(sorted(path.stem for path in folder.glob("*.toml"))) == presets()
+
+
+class MovingTagger(RecordingTagger):
+    def to(self, device):
+        self.moved = [*getattr(self, "moved", []), device]
+
+
+@pytest.fixture
+def moving(recorders):
+    register(Model("moving-tagger", "tagger", MovingTagger))
+    yield PipelineConfig(tagger="moving-tagger", device="cuda:1", low_memory=True)
+    unregister("moving-tagger")
+
+
+def test_low_memory_loads_models_at_home_and_moves_them_for_each_batch(moving):
+    [stage] = stages_of(moving)
+    assert isinstance(stage, InTurn)
+    assert stage.model.options == {"device": "cpu", "dtype": "float32"}
+    assert Pipeline(stage)(Image(np.zeros((8, 8, 3), np.uint8))).tags.names == ("a", "b")
+    assert stage.model.moved == ["cuda:1", "cpu"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_low_memory_on_the_cpu_is_refused(toml, device, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match='low_memory saves memory of a GPU, and on device "cpu" all models share'):
+        load(toml, device=device, low_memory=True)
+
+
+def test_low_memory_needs_models_that_move(moving):
+    message = "low_memory moves models .* RecordingTagger of stage 'tag' has no method to\\(device\\) for that; leave"
+    with pytest.raises(ConfigError, match=message):
+        stages_of(replace(moving, tagger="recording-tagger"))
+
+
+def build_compiled(*, device, dtype, compile=False):  # noqa: A002
+    return RecordingTagger(device=device, dtype=dtype, compile=compile)
+
+
+def test_compile_goes_to_the_models_that_take_it(toml):
+    register(Model("compiled-tagger", "tagger", build_compiled))
+    try:
+        tag, detect, *_, segment = load(toml, tagger="compiled-tagger", compile=True).stages
+        assert tag.tagger.options["compile"] is True
+        assert "compile" not in {*detect.detector.options, *segment.segmenter.options}
+        assert load(toml, tagger="compiled-tagger").stages[0].tagger.options["compile"] is False
+    finally:
+        unregister("compiled-tagger")
+    with pytest.raises(ConfigError, match=r"compile has no effect on recording-tagger, .*; leave it out"):
+        load(toml, compile=True)

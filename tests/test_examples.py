@@ -62,8 +62,9 @@ def test_the_documents_hold_code():
     assert sum(len(blocks(path, "python")) for path in DOCUMENTS) >= 5
 
 
-# The documents of RAM run with tiny models, in tests/ram/test_documents.py.
-WITH_LITE = [path for path in DOCUMENTS if blocks(path, "python") and not path.name.startswith("ram-")]
+# The documents of RAM run with tiny models, in tests/ram/test_documents.py, and grounded-masks in tests/test_chain.py.
+WITH_TINY = re.compile(r"ram-|grounded-masks")
+WITH_LITE = [path for path in DOCUMENTS if blocks(path, "python") and not WITH_TINY.match(path.name)]
 
 
 @pytest.mark.parametrize("path", WITH_LITE, ids=lambda path: path.name)

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -16,8 +17,11 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from typer.testing import CliRunner
 
+from rasa.cli import app
 from rasa.errors import ConfigError, DependencyError, WeightsError
+from rasa.loading import preset_checkpoints
 from rasa.weights import Checkpoint, HubSource, UrlSource, checkpoints, fetch, find, locate, read_checkpoints, verify
 
 CONTENT = hashlib.shake_256(b"weights").digest(1_500_000)
@@ -636,6 +640,23 @@ def test_the_packaged_hub_files_are_well_formed():
         if checkpoint.source.kind == "url":
             assert checkpoint.source.url.startswith("https://")
     assert len({checkpoint.sha256 for checkpoint in remote}) == len(remote)
+
+
+@pytest.mark.parametrize("preset", ["ram-light", "ram", "ram-best", "ram-sam3"])
+def test_one_command_fetches_all_files_of_a_preset(preset, site, tiny, plain, monkeypatch):
+    names = preset_checkpoints(preset)
+    sources = {"hub": tiny.source, "url": plain.source}
+    table = {name: replace(tiny, name=name, source=sources[checkpoints()[name].source.kind]) for name in names}
+    monkeypatch.setattr("rasa.weights.checkpoints", lambda: table)
+    done = CliRunner().invoke(app, ["weights", "fetch", preset], prog_name="rasa")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == [f"{name}\t{table[name].path}" for name in names]
+    assert all(table[name].path.read_bytes() == CONTENT for name in names)
+    assert len(site.asked("cdn")) == len(names)
+    site.requests.clear()
+    again = CliRunner().invoke(app, ["weights", "fetch", preset, "--json"], prog_name="rasa")
+    assert list(json.loads(again.stdout)) == list(names)
+    assert site.requests == []
 
 
 def test_the_vocabulary_is_the_one_of_the_reference(root):

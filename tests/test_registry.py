@@ -12,7 +12,7 @@ import pytest
 
 from rasa import registry
 from rasa.errors import ContractError, DependencyError, InputError, RasaWarning, UnknownModelError
-from rasa.registry import Model, build, find_model, models, register, unregister
+from rasa.registry import Model, build, find_model, models, register, takes_option, unregister
 from rasa.types import Image, Tags
 
 ROOT = Path(__file__).parents[1]
@@ -65,22 +65,132 @@ def test_the_models_of_the_lite_preset_are_there():
     assert roles["lite-segmenter"] == "segmenter"
 
 
-@pytest.mark.parametrize("model", registry._BUILT_IN, ids=lambda model: model.name)
-def test_built_in_entries_name_a_file_that_exists(model):
-    module, _, function = model.builder.partition(":")
-    source = ROOT / f"{module.replace('.', '/')}.py"
-    assert f"def {function}(" in source.read_text(encoding="utf-8")
+THRESHOLD_OF = {"tagger": "tag_threshold", "detector": "box_threshold", "detector-segmenter": "box_threshold"}
+
+
+@pytest.mark.parametrize("model", registry.BUILT_IN, ids=lambda model: model.name)
+def test_built_in_entries_name_builders_that_are_there(model):
+    if model.missing_packages:
+        pytest.skip(f"not installed: {', '.join(model.missing_packages)}")
+    wanted = {"device", "dtype", THRESHOLD_OF.get(model.role, "dtype")}
+    assert {option for option in wanted if takes_option(model.name, option)} == wanted
+    assert not takes_option(model.name, "no_such_option")
     assert model.summary
     assert model.extra is not None
+
+
+def test_takes_option_looks_at_the_builder(one_tag):
+    assert takes_option(one_tag, "tag_threshold")
+    assert not takes_option(one_tag, "compile")
+    register(Model(one_tag, "tagger", lambda **options: None))
+    assert not takes_option(one_tag, "compile")
+    with pytest.raises(UnknownModelError, match='unknown model "one-tagg"'):
+        takes_option("one-tagg", "compile")
 
 
 def test_checkpoints_of_built_in_entries_are_known():
     from rasa.weights import checkpoints
 
-    named = {name for model in registry._BUILT_IN for name in (*model.checkpoints, *model.fallbacks)}
+    named = {name for model in registry.BUILT_IN for name in (*model.checkpoints, *model.fallbacks)}
     known = checkpoints()
-    assert len(named) >= 3
+    assert len(named) >= 20
     assert named <= {getattr(checkpoint, "name", checkpoint) for checkpoint in known}
+
+
+def full_size(name):
+    """The network of a built-in entry at its true size, without memory for its numbers."""
+    import transformers
+
+    from rasa_ram import builders
+    from rasa_ram.config import TextConfig
+
+    def sam(kind, width, layers, heads):
+        every = [(index + 1) * layers // 4 - 1 for index in range(4)]
+        vision = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
+        config = getattr(transformers, f"{kind}Config")(vision_config=vision | {"global_attn_indexes": every})
+        return getattr(transformers, f"{kind}Model")(config)
+
+    def dino(**backbone):
+        swin = {"window_size": 7, **backbone, "out_features": ["stage2", "stage3", "stage4"]}
+        config = transformers.GroundingDinoConfig(backbone_config=transformers.SwinConfig(**swin))
+        return transformers.GroundingDinoForObjectDetection(config)
+
+    def sam2(width, blocks, heads, background=7):
+        from transformers.models.sam2.configuration_sam2 import Sam2HieraDetConfig
+
+        widths = [width * 2**stage for stage in range(4)]
+        backbone = Sam2HieraDetConfig(
+            hidden_size=width, num_attention_heads=heads, blocks_per_stage=blocks, embed_dim_per_stage=widths,
+            num_attention_heads_per_stage=[heads * 2**stage for stage in range(4)],
+            window_positional_embedding_background_size=[background] * 2,
+        )  # fmt: skip
+        vision = transformers.Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=widths[::-1])
+        return transformers.Sam2Model(transformers.Sam2Config(vision_config=vision))
+
+    swin_t = {"embed_dim": 96, "depths": [2, 2, 6, 2], "num_heads": [3, 6, 12, 24]}
+    swin_b = {"embed_dim": 128, "depths": [2, 2, 18, 2], "num_heads": [4, 8, 16, 32], "window_size": 12}
+    networks = {
+        "ram-swin-l.14m": lambda: builders.build(builders.ram_swin_l_384(text=TextConfig())),
+        "ram-plus-swin-l.14m": lambda: builders.build(builders.ram_plus_swin_l_384()),
+        "tag2text-swin-b.14m": lambda: builders.build(builders.tag2text_swin_b_384(text=TextConfig())),
+        "grounding-dino-swin-t.ogc": lambda: dino(**swin_t),
+        "grounding-dino-swin-b.cogcoor": lambda: dino(**swin_b),
+        "grounding-dino-tiny.ogc": lambda: dino(**swin_t),
+        "grounding-dino-base.cogcoor": lambda: dino(**swin_b),
+        "sam-vit-b.sa1b": lambda: sam("Sam", 768, 12, 12),
+        "sam-vit-l.sa1b": lambda: sam("Sam", 1024, 24, 16),
+        "sam-vit-h.sa1b": lambda: sam("Sam", 1280, 32, 16),
+        "sam-hq-vit-h.hq44k": lambda: sam("SamHQ", 1280, 32, 16),
+        "sam2.1-hiera-t.sav": lambda: sam2(96, [1, 2, 7, 2], 1),
+        "sam2.1-hiera-s.sav": lambda: sam2(96, [1, 2, 11, 2], 1),
+        "sam2.1-hiera-b-plus.sav": lambda: sam2(112, [2, 3, 16, 3], 2, background=14),
+        "sam2.1-hiera-l.sav": lambda: sam2(144, [2, 6, 36, 4], 2),
+        "sam3.sa-co": lambda: transformers.Sam3Model(transformers.Sam3Config()),
+        "sam3-segmenter.sa-co": lambda: transformers.Sam3TrackerModel(transformers.Sam3TrackerConfig()),
+    }
+    return networks[name]()
+
+
+COUNTED = [model for model in registry.BUILT_IN if model.parameters is not None]
+
+
+@pytest.mark.parametrize("model", COUNTED, ids=lambda model: model.name)
+def test_parameters_are_those_of_the_networks(model):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    with torch.device("meta"):
+        network = full_size(model.name)
+    assert sum(parameter.numel() for parameter in network.parameters()) == model.parameters
+
+
+def test_all_but_the_small_models_are_counted():
+    assert {model.name for model in registry.BUILT_IN} - {model.name for model in COUNTED} == {
+        "lite-tagger",
+        "lite-detector",
+        "lite-segmenter",
+    }
+
+
+@pytest.mark.parametrize("model", [model for model in COUNTED if not model.folder], ids=lambda model: model.name)
+def test_a_file_holds_the_parameters_of_its_model(model):
+    from rasa.weights import checkpoints
+
+    sizes = [checkpoints()[name].size for name in model.checkpoints]
+    # RAM's files carry an optimizer's state too; float32 takes 4 bytes a number.
+    assert 0.95 * 4 * model.parameters < max(sizes) < 4 * 4 * model.parameters
+
+
+def test_a_folder_of_weights_is_looked_for_in_both_places(tmp_path, monkeypatch):
+    monkeypatch.setenv("RASA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("RASA_WEIGHTS", raising=False)
+    folder = find_model("sam3.sa-co").folder
+    assert folder.find() is None
+    (folder.home / folder.name).mkdir(parents=True)
+    assert folder.find() == tmp_path / "cache" / "weights" / "sam3.sa-co"
+    monkeypatch.setenv("RASA_WEIGHTS", str(tmp_path / "mine"))
+    assert folder.find() == tmp_path / "cache" / "weights" / "sam3.sa-co"
+    (tmp_path / "mine" / "sam3.sa-co").mkdir(parents=True)
+    assert folder.find() == tmp_path / "mine" / "sam3.sa-co"
 
 
 @pytest.mark.parametrize("typo", ["lite-tager", "Lite-Tagger", "lite_tagger"])

@@ -95,8 +95,14 @@ def one_line_warnings() -> Iterator[None]:
         yield
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout; cells are plain text, never markup."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, whole: Sequence[str] = ()) -> None:
+    """Print a table on stdout; cells are plain text, never markup.
+
+    Args:
+        columns: Their titles; the first holds names, and is never folded.
+        rows: One cell per column.
+        whole: Other columns that are never folded.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -105,6 +111,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns:
         column.overflow = "fold"  # a name that is cut short cannot be copied
+        column.no_wrap = column.header in (columns[0], *whole)
     for row in rows:
         table.add_row(*(Text("\n".join(printable(line) for line in cell.split("\n"))) for cell in row))
     wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH

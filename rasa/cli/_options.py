@@ -37,10 +37,12 @@ def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _parameter(item: Field[Any]) -> inspect.Parameter:
     rule = item.metadata
-    limits: dict[str, Any] = (
-        {} if rule["kind"] is str else {"min": _finite(rule["least"]), "max": _finite(rule["most"])}
-    )
+    limits: dict[str, Any] = {}
+    if rule["kind"] in (int, float):
+        limits = {"min": _finite(rule["least"]), "max": _finite(rule["most"])}
     flag = f"--{item.name.replace('_', '-')}"
+    if rule["kind"] is bool:
+        flag = f"{flag}/--no-{flag[2:]}"  # a flag of two words, so that either value overrides the preset's
     text = f"{rule['help'][0].upper()}{rule['help'][1:]}."
     option = typer.Option(flag, help=text, show_default=False, **limits)
     kind: Any = Annotated[rule["kind"] | None, option]

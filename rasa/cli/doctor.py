@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import sys
+from dataclasses import asdict
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ import typer
 
 from rasa._version import __version__
 from rasa.cli._console import print_table, say
+from rasa.cli._needs import figures, lines, needs
 from rasa.cli._readiness import DISTRIBUTION, readiness
 from rasa.config import load_preset_config, presets
 from rasa.weights import cache_folder
@@ -33,7 +35,8 @@ _GB = 10**9
 def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False) -> None:
     """Say what is installed and which presets can run here.
 
-    For each preset that cannot run yet, it prints the commands that bring what is missing.
+    For each preset: the disk and memory that its models take, how long a photo took where that was measured, and the
+    commands that bring what is missing. Memory counts the weights: parameters times the bytes of the number type.
     Exits with 0 if at least one preset can run now, without the network, and with 1 otherwise.
     """
     found = examine()
@@ -56,8 +59,18 @@ def examine() -> dict[str, Any]:
         "extras": _extras(),
         "device": _device(),
         "cache": _cache(),
-        "presets": {name: readiness(load_preset_config(name).models).to_dict() for name in presets()},
+        "presets": {name: _preset(name) for name in presets()},
         "warnings": _warnings(),
+    }
+
+
+def _preset(name: str) -> dict[str, Any]:
+    config = load_preset_config(name)
+    measured = figures().get(name)
+    return {
+        **readiness(config.models).to_dict(name),
+        **needs(config).to_dict(),
+        "measured": None if measured is None else asdict(measured),
     }
 
 
@@ -136,7 +149,10 @@ def _print(found: dict[str, Any]) -> None:
         ("cache", f"{cache['folder']}: {cache['used_bytes'] / _GB:.2f} GB, {cache['free_bytes'] / _GB:.1f} GB free"),
     ]
     for name, state in found["presets"].items():
-        rows.append((f"preset {name}", "\n".join(["can run" if state["ready"] else "cannot run yet", *state["cures"]])))
+        verdict = "can run" if state["ready"] else "cannot run yet"
+        measured = [f"time: {figures()[name]}"] if name in figures() else []
+        takes = [*lines(load_preset_config(name)), *measured]
+        rows.append((f"preset {name}", "\n".join([verdict, *takes, *state["cures"]])))
     print_table(("what", "state"), rows)
 
 

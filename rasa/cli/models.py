@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -43,5 +44,6 @@ def _to_dict(model: Model) -> dict[str, Any]:
         "extra": model.extra,
         "packages": list(model.packages),
         "checkpoints": {name: known[name].license if name in known else None for name in names},
+        "folder": None if model.folder is None else asdict(model.folder),
         **readiness([model]).to_dict(),
     }

@@ -39,7 +39,8 @@ def list_(*, as_json: _Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    print_table(("weights", "from", "licence", "MB", "checked", "cached", "used by"), [_cells(row) for row in rows])
+    columns = ("weights", "from", "licence", "MB", "checked", "cached", "used by")
+    print_table(columns, [_cells(row) for row in rows], whole=("used by",))
     say(f"cache folder: {weights.cache_folder()}")
 
 

@@ -1,13 +1,16 @@
 """``rasa presets``, ``models``, ``doctor``, ``--version`` and ``--help``."""
 
 import json
+import re
 import sys
+from importlib.resources import files
 
 import pytest
 
 import rasa as package
 from rasa.cli import COMMANDS, _import_command
-from rasa.config import presets
+from rasa.cli._needs import figures, needs
+from rasa.config import load_preset_config, presets
 from rasa.weights import checkpoints
 
 
@@ -67,6 +70,78 @@ def test_presets_as_json(rasa):
     )
 
 
+def test_presets_say_what_they_take(rasa, monkeypatch, tmp_path):
+    monkeypatch.setenv("RASA_CACHE", str(tmp_path))
+    entries = {entry["name"]: entry for entry in json.loads(rasa("presets", "--json").stdout)}
+    ram = entries["ram"]
+    wanted = ["ram-swin-l.14m", "ram-tags", "ram-tag-thresholds", "ram-tags-chinese"]
+    wanted += ["grounding-dino-swin-t.ogc", "bert-base-uncased.vocab", "sam-vit-b.sa1b"]
+    assert ram["fetch_bytes"] == sum(checkpoints()[name].size for name in wanted)
+    assert ram["licenses"] == ["Apache-2.0"]
+    assert "SAM License (custom, 2025-11-19)" in entries["ram-sam3"]["licenses"]
+    [cure, _] = ram["cures"]
+    assert cure.startswith("no weights ram-swin-l.14m, ram-tags, ")
+    assert cure.endswith(": rasa weights fetch ram")
+    text = rasa("presets").stdout
+    assert "6.70" in text
+    assert "SAM License (custom, 2025-11-19)" in text
+
+
+FETCH = re.compile(r"([\d.]+) GB to fetch, ([\d.]+) GB of\s+(?:# )?weights in float32")
+
+
+@pytest.mark.parametrize("name", [name for name in presets() if name != "lite"])
+def test_the_comment_of_a_preset_says_its_size(name):
+    comment = (files("rasa") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
+    found = needs(load_preset_config(name))
+    [(fetch, weights)] = FETCH.findall(comment)
+    assert float(fetch) == round(found.fetch_bytes / 1e9, 1)
+    assert float(weights) == round(found.weight_bytes / 1e9, 1)
+
+
+@pytest.mark.parametrize("name", presets())
+def test_the_readme_says_what_a_preset_takes(name, root):
+    lines = (root / "README.md").read_text(encoding="utf-8").splitlines()
+    [cells] = [line.split("|") for line in lines if line.startswith(f"| `{name}` |")]
+    found = needs(load_preset_config(name))
+    assert cells[3].split(",")[0].strip() == f"{found.fetch_bytes / 1e9:.1f} GB"
+    assert cells[4].strip() == ("" if found.weight_bytes is None else f"{found.weight_bytes / 1e9:.1f} GB")
+    assert all(found.split(" ")[0] in cells[5] for found in found.licenses)
+
+
+def test_a_gated_model_says_how_to_get_its_weights(rasa, monkeypatch, tmp_path):
+    monkeypatch.setenv("RASA_CACHE", str(tmp_path))
+    monkeypatch.delenv("RASA_WEIGHTS", raising=False)
+    [model] = [entry for entry in json.loads(rasa("models", "--json").stdout) if entry["name"] == "sam3.sa-co"]
+    assert model["ready"] is False
+    assert model["missing_folders"] == [str(tmp_path / "weights" / "sam3.sa-co")]
+    assert "accept the licence on the hub's page of facebook/sam3" in model["cures"][0]
+    assert "and the folder sam3.sa-co, which you have to get" in rasa("doctor").stdout
+    (tmp_path / "weights" / "sam3.sa-co").mkdir(parents=True)
+    [model] = [entry for entry in json.loads(rasa("models", "--json").stdout) if entry["name"] == "sam3.sa-co"]
+    assert model["missing_folders"] == []
+
+
+def test_needs_follow_from_the_models():
+    made = load_preset_config("ram-light")
+    found = needs(made)
+    assert found.disk_bytes - found.fetch_bytes == 4 * 329_493_046  # the converted copy of RAM++
+    assert found.weight_bytes == 4 * (329_493_046 + 172_250_626 + 31_440_721)
+    assert found.largest_bytes == 4 * 329_493_046
+    half = needs(made.with_overrides({"dtype": "bfloat16"}))
+    assert 2 * half.weight_bytes == found.weight_bytes
+    assert half.disk_bytes == found.disk_bytes
+    assert needs(load_preset_config("lite")).weight_bytes is None
+
+
+def test_figures_are_of_presets_and_scripts_that_exist(root):
+    assert set(figures()) <= set(presets())
+    assert "lite" in figures()
+    for measured in figures().values():
+        assert (root / measured.script).is_file()
+        assert 0 < measured.seconds[0] <= measured.seconds[1]
+
+
 def test_models_lists_built_in_ones_and_plugins(rasa, preset):
     done = rasa("models")
     assert done.exit_code == 0
@@ -120,6 +195,17 @@ def test_doctor_says_ready_where_the_weights_are(rasa, checkpoint_file):
     done = rasa("doctor")
     assert done.exit_code == 0
     assert "can run" in done.stdout
+
+
+def test_doctor_says_what_presets_take(rasa, monkeypatch, tmp_path):
+    monkeypatch.setenv("RASA_CACHE", str(tmp_path))
+    text = rasa("doctor").stdout
+    assert "disk: 6.70 GB to fetch, and 1.88 GB for converted copies" in text
+    assert "memory: 2.94 GB of weights in float32, 1.88 GB at a time with --low-memory; images on top" in text
+    assert f"time: {figures()['lite']}" in text
+    found = json.loads(rasa("doctor", "--json").stdout)["presets"]
+    assert found["lite"]["measured"]["seconds"] == list(figures()["lite"].seconds)
+    assert {name for name, preset in found.items() if preset["measured"]} == set(figures())
 
 
 def write_distribution(folder, name, *requirements):

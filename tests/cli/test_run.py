@@ -170,6 +170,27 @@ def test_every_field_of_the_config_is_a_flag(rasa):
         assert (f"--{item.name.replace('_', '-')} " in text) == (item.name != "summary")
 
 
+def test_switches_are_flags_of_both_values(rasa, preset, photos, out):
+    lines = preset.read_text(encoding="utf-8")
+    preset.write_text(f"{lines}objects_only = false\n", encoding="utf-8")
+    for flags, expected in (((), False), (("--objects-only",), True), (("--no-objects-only",), False)):
+        done = rasa("run", photos[0], "--preset", preset, "--out", out, "--overwrite", *flags)
+        assert done.exit_code == 0, done.stderr
+        assert results_of(out)[0].provenance["config"]["objects_only"] is expected
+
+
+def test_low_memory_on_the_cpu_says_what_it_is_for(rasa, preset, photos, out):
+    done = rasa("run", photos[0], "--preset", preset, "--out", out, "--low-memory")
+    assert done.exit_code == 1
+    assert 'error: low_memory saves memory of a GPU, and on device "cpu"' in done.stderr
+
+
+def test_compile_without_a_model_that_takes_it_is_refused(rasa, preset, photos, out):
+    done = rasa("run", photos[0], "--preset", preset, "--out", out, "--compile")
+    assert done.exit_code == 1
+    assert "error: compile has no effect on cli-tagger, cli-detector, cli-segmenter; leave it out" in done.stderr
+
+
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_a_broken_photo_is_skipped_and_counted(rasa, preset, photo, tmp_path, out, batch_size):
     folder = tmp_path / "photos"
@@ -307,7 +328,10 @@ def test_out_that_cannot_be_written(rasa, preset, photos, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--preset", "light", "--out", "x"], 'error: unknown preset "light"; did you mean "lite"? (`rasa presets`'),
+        (
+            ["--preset", "light", "--out", "x"],
+            'error: unknown preset "light"; did you mean "ram-light"? (`rasa presets`',
+        ),
         (["--preset", "no.toml", "--out", "x"], "error: no.toml: there is no such file"),
         (["--dtype", "half", "--json"], "error: dtype must be one of float32, float16, bfloat16"),
         (["--device", "cuda:99", "--json"], 'error: device "cuda:99" is not there; PyTorch'),
