@@ -145,6 +145,7 @@ def plain_script(folder: Path, arguments: argparse.Namespace) -> Callable[[Path]
         boxes = torch.cat([centre - extent / 2, centre + extent / 2], -1) * size.to(device)
         boxes, scores = boxes[scores > BOX_THRESHOLD], scores[scores > BOX_THRESHOLD]
         boxes = boxes[nms(boxes, scores, NMS)][: arguments.boxes]
+        boxes = boxes.clamp(min=0).minimum(size.to(device))  # the demo does not, but masks are compared below
         with torch.autocast(device, dtype=kind, enabled=kind != torch.float32):
             predictor.set_image(pixels)
             asked = predictor.transform.apply_boxes_torch(boxes, pixels.shape[:2])

@@ -62,6 +62,22 @@ class StageError(RasaError, RuntimeError):
         self.image = image
 
 
+class WorkerError(RasaError, RuntimeError):
+    """Worker processes died or could not start, and no single image is to blame."""
+
+
+class FailedImagesError(RasaError, RuntimeError):
+    """A strict run is complete, and some of its images have no labels.
+
+    Attributes:
+        failed: Number of these images.
+    """
+
+    def __init__(self, message: str, *, failed: int) -> None:
+        super().__init__(message)
+        self.failed = failed
+
+
 class ContractError(RasaError, AssertionError):
     """A model or stage broke the promise of its role; see ``rasa.testing``."""
 

@@ -55,6 +55,15 @@ def load(
     """
     given = {"device": device, "dtype": dtype}
     config = load_config(preset, **overrides, **{key: value for key, value in given.items() if value is not None})
+    return pipeline_of(config, preset=preset)
+
+
+def pipeline_of(config: PipelineConfig, *, preset: str | Path) -> Pipeline:
+    """Build the pipeline that ``config`` describes; ``preset`` is what results call it.
+
+    Raises:
+        UnknownModelError, ConfigError, DependencyError, WeightsError: As :func:`load`.
+    """
     config = replace(config, device=resolve_device(config.device))
     # A path that is no UTF-8 must not spoil the JSON of every result.
     name = os.fsencode(preset).decode("utf-8", "backslashreplace")

@@ -15,7 +15,7 @@ LAYERS = {
     "_version": 0, "errors": 0, "arrays": 0, "_suggest": 0,
     "ops": 1, "weights": 1, "_wheels": 1, "_hub": 1, "_sources": 1,
     "types": 2, "protocols": 2, "_torch": 2,
-    "stages": 3, "io": 3, "draw": 3, "testing": 3,
+    "stages": 3, "io": 3, "formats": 3, "draw": 3, "testing": 3,
     "runner": 4, "pipeline": 4, "config": 4, "_model": 4, "_built_in": 4, "registry": 4, "loading": 4,
     "adapters": 5, "labelling": 5, "app": 5,
     "cli": 6, "__main__": 6, "__init__": 6,

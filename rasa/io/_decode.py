@@ -88,6 +88,29 @@ def decode_image(file: IO[bytes], *, name: str, max_pixels: int) -> PIL.Image.Im
     return image if isinstance(image, _TiffFile) else turn_upright(image, _orientation(image))
 
 
+def file_format(file: IO[bytes], *, name: str) -> tuple[str, int]:
+    """Read the header of an image file, and no pixels.
+
+    Args:
+        file: A seekable binary file, at its start.
+        name: What errors call the image.
+
+    Returns:
+        Pillow's name of the format, such as ``"JPEG"``, and the EXIF orientation, 1 where none is stated.
+
+    Raises:
+        ImageError: If the format is refused or the header broken.
+    """
+    plugin = _plugin_for(file, name)
+    file.seek(0)
+    try:
+        with plugin(file) as image:
+            turn = image.tag_v2.get(_ORIENTATION, 1) if isinstance(image, _TiffFile) else _orientation(image)
+            return str(image.format), turn if isinstance(turn, int) else 1
+    except Exception as error:  # as in decode_image
+        raise _broken(name, error) from error
+
+
 def check_pixels(size_wh: tuple[int, int], *, name: str, max_pixels: int) -> None:
     """Refuse an image of more than ``max_pixels``.
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from rasa.errors import InputError
 from rasa.io.images import to_image
 from rasa.types import Image
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,10 +55,20 @@ def decode_ahead(sources: Iterable[Any], pool: ThreadPoolExecutor, *, window: in
 
     Closing the iterator cancels what has not begun.
     """
+    return ahead(lambda item: decode(item[1], index=item[0]), enumerate(sources), pool=pool, window=window)
+
+
+def ahead(
+    work: Callable[[T], Decoded], items: Iterable[T], *, pool: ThreadPoolExecutor, window: int
+) -> Generator[Decoded]:
+    """``work`` on each of ``items`` in ``pool``, in order, at most ``window`` ahead of the consumer.
+
+    Closing the iterator cancels what has not begun.
+    """
     waiting: deque[Future[Decoded]] = deque()
     try:
-        for index, source in enumerate(sources):
-            waiting.append(pool.submit(decode, source, index=index))
+        for item in items:
+            waiting.append(pool.submit(work, item))
             if len(waiting) >= window:
                 yield waiting.popleft().result()
         while waiting:
