@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -14,8 +12,9 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from rasa._files import write_atomically
 from rasa._torch.files import TensorFile
-from rasa.errors import CheckpointError, ConfigError, OutputError
+from rasa.errors import CheckpointError, ConfigError
 from rasa_ram._names import Shape
 from rasa_ram.config import RamConfig, SwinConfig, TextConfig
 
@@ -49,23 +48,10 @@ def write_slim(
     Raises:
         OutputError: If the file cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("xb") as file:
-            file.write(_header(shapes, metadata))
-            for (name, shape), (given, tensor) in zip(shapes, tensors, strict=True):
-                _write_tensor(file, tensor, expected=(name, shape), given=given)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except CheckpointError:
-        raise
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose a folder with room") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    with write_atomically(path, sync=True, make_folder=True) as file:
+        file.write(_header(shapes, metadata))
+        for (name, shape), (given, tensor) in zip(shapes, tensors, strict=True):
+            _write_tensor(file, tensor, expected=(name, shape), given=given)
 
 
 def _header(shapes: Sequence[tuple[str, Shape]], metadata: Mapping[str, str]) -> bytes:

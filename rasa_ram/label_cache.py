@@ -12,15 +12,15 @@ import hashlib
 import json
 import logging
 import struct
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rasa._files import write_atomically
 from rasa.arrays import FloatArray
-from rasa.errors import ContractError, InputError
+from rasa.errors import ContractError, InputError, OutputError
 from rasa.weights import cache_folder
 
 if TYPE_CHECKING:  # open_clip is not needed for an encoder of the caller's own
@@ -130,9 +130,7 @@ def _write(place: Path, keys: Sequence[bytes], vectors: FloatArray) -> None:
     header = _HEADER.pack(vectors.shape[1], len(keys))
     data = b"".join((header, *keys, vectors.astype("<f4").tobytes()))
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=place, prefix=".part-", delete=False) as file:
+        with write_atomically(place / f"{hashlib.sha256(data).hexdigest()}.vectors", make_folder=True) as file:
             file.write(data)
-        Path(file.name).replace(place / f"{hashlib.sha256(data).hexdigest()}.vectors")
-    except OSError as error:
-        _log.warning("cannot keep label vectors in %s: %s", place, error)
+    except OutputError as error:
+        _log.warning("cannot keep label vectors: %s", error)

@@ -14,14 +14,14 @@ import csv
 import io
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rasa._files import write_atomically
 from rasa._suggest import did_you_mean
-from rasa.errors import FormatError, InputError, OutputError
+from rasa.errors import FormatError, InputError
 from rasa.types import KINDS
 from rasa_ram.vocabulary import Vocabulary, tag_problem
 
@@ -80,12 +80,8 @@ def write_vocabulary(vocabulary: Vocabulary, path: str | os.PathLike[str]) -> No
     if path.suffix.lower() not in writers:
         raise InputError(f"{path} must end in one of {', '.join(writers)}; a text list has no place for all columns")
     text = writers[path.suffix.lower()](vocabulary)
-    try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", dir=path.parent, delete=False) as file:
-            file.write(text)
-        Path(file.name).replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write the vocabulary {path}: {error}") from error
+    with write_atomically(path, text=True) as file:
+        file.write(text)
 
 
 # Text lists

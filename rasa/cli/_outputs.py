@@ -6,8 +6,9 @@ Every file appears under its name only once it is whole.
 from __future__ import annotations
 
 import os
+import tempfile
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import PIL.Image
 
+from rasa._files import write_atomically
 from rasa.errors import DependencyError, OutputError
 from rasa.pipeline import Processed
 
@@ -71,7 +73,7 @@ class OutputFolder:
         try:
             for folder in dict.fromkeys([self.folder, *((self.folder / name).parent for name in names)]):
                 folder.mkdir(parents=True, exist_ok=True)
-                _replace(folder / "writable", lambda part: part.write_bytes(b""), keep=False)
+                tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
             raise OutputError(f"cannot write to {self.folder}: {error.strerror}; give another --out") from error
 
@@ -108,10 +110,8 @@ class OutputFolder:
         path = self.folder / name
         jpeg = path.suffix == ".jpg"
         options = {"format": "JPEG", **_JPEG} if jpeg else {"format": "PNG"}
-        try:
-            _replace(path, lambda part: picture.save(part, **options))
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error}; free some room or give another --out") from error
+        with write_atomically(path, remedy="free some room or give another --out") as file:
+            picture.save(file, **options)
         return name
 
 
@@ -142,13 +142,3 @@ def _fitting(stem: str, ending: str) -> str:
 
 def _picture_suffix(source: Path) -> str:
     return ".png" if source.suffix.lower() in _LOSSLESS else ".jpg"
-
-
-def _replace(path: Path, write: Callable[[Path], object], *, keep: bool = True) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        if keep:
-            part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from rasa.errors import FormatError, InputError, OutputError
+from rasa._files import write_atomically
+from rasa.errors import FormatError, InputError
 from rasa.types import Result
 
 MAX_LINE_BYTES = 256 * 2**20
@@ -28,25 +29,24 @@ def write_results(path: str | os.PathLike[str], results: Iterable[Result]) -> in
     Raises:
         OutputError: If the file cannot be written; then a file that was there before is untouched.
     """
-    target, count = Path(path), 0
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8", newline="\n") as file:
-            try:
-                for result in results:
-                    file.write(result.to_json() + "\n")
-                    count += 1
-            finally:
-                file.flush()
-                if count:
-                    part.replace(target)
-        if not count:
-            part.replace(target)
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error}; choose a writable folder with room") from error
-    finally:
-        part.unlink(missing_ok=True)
+    count, failures = 0, list[BaseException]()
+    with write_atomically(path, text=True) as file:
+        for line in _lines_before_a_failure(results, failures):
+            file.write(line)
+            count += 1
+        if failures and not count:
+            raise failures[0]
+    if failures:
+        raise failures[0]
     return count
+
+
+def _lines_before_a_failure(results: Iterable[Result], failures: list[BaseException]) -> Iterator[str]:
+    try:
+        for result in results:
+            yield result.to_json() + "\n"
+    except BaseException as error:  # noqa: BLE001  (raised again where the file is whole, an interrupt too)
+        failures.append(error)
 
 
 def read_results(path: str | os.PathLike[str]) -> Iterator[Result]:

@@ -293,7 +293,7 @@ def test_a_file_that_is_not_there_or_of_no_known_format(pets, tmp_path):
         read_vocabulary(tmp_path / "tags.yaml")
     with pytest.raises(InputError, match=r"must end in one of .csv, .json"):
         write_vocabulary(pets, tmp_path / "tags.txt")
-    with pytest.raises(OutputError, match="cannot write the vocabulary"):
+    with pytest.raises(OutputError, match=r"cannot write .*; choose a writable folder"):
         write_vocabulary(pets, tmp_path / "no" / "folder.csv")
 
 
