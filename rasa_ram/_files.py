@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -66,7 +66,7 @@ def _header(shapes: Sequence[tuple[str, Shape]], metadata: Mapping[str, str]) ->
     return len(text).to_bytes(8, "little") + text
 
 
-def _write_tensor(file: BinaryIO, tensor: Tensor, *, expected: tuple[str, Shape], given: str) -> None:
+def _write_tensor(file: IO[bytes], tensor: Tensor, *, expected: tuple[str, Shape], given: str) -> None:
     if (given, tuple(tensor.shape)) != expected:
         raise ValueError(f"tensors must come in the order of shapes: expected {expected}, got {given}")
     array = tensor.detach().to(torch.float32).contiguous().numpy()
