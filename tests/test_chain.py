@@ -22,7 +22,7 @@ from rasa.adapters.grounding_dino.loading import load_grounding_dino
 from rasa.adapters.sam.loading import load_sam
 from rasa.adapters.sam2.loading import load_sam2
 from rasa_ram.tagger import RamTagger
-from tests.adapters import tiny
+from tests.adapters import tiny, tiny_sam
 from tests.ram.tiny import VOCABULARY, tiny_model
 from tests.tiny_published import publish
 
@@ -32,7 +32,7 @@ PRESETS = ("ram-light", "ram", "ram-best", "ram-sam3")
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    saved = {"dino": tiny.save_tiny_grounding_dino, "sam": tiny.save_tiny_sam, "sam2": tiny.save_tiny_sam2}
+    saved = {"dino": tiny.save_tiny_grounding_dino, "sam": tiny_sam.save_tiny_sam, "sam2": tiny_sam.save_tiny_sam2}
     return {name: save(tmp_path_factory.mktemp(name)) for name, save in saved.items()}
 
 
@@ -234,7 +234,7 @@ def workshop(published, tmp_path, monkeypatch):
     for name, save in {"grounding-dino": tiny.save_tiny_grounding_dino, "owlv2": tiny.save_tiny_owlv2}.items():
         (work / "my-models" / name).mkdir(parents=True)
         save(work / "my-models" / name)
-    shutil.copy(tiny.save_tiny_sam(tmp_path / "sam") / "model.safetensors", work / "my-models" / "sam.safetensors")
+    shutil.copy(tiny_sam.save_tiny_sam(tmp_path / "sam") / "model.safetensors", work / "my-models" / "sam.safetensors")
     monkeypatch.chdir(work)
     yield work
     unregister("my-owlv2")

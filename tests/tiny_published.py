@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from rasa import weights
-from tests.adapters import tiny
+from tests.adapters import tiny, tiny_sam
 from tests.ram.tiny import NAMES, tiny_model
 
 _READERS = (
@@ -36,15 +36,15 @@ def publish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, save in {
         "grounding-dino-swin-t.ogc": tiny.save_tiny_grounding_dino,
         "grounding-dino-swin-b.cogcoor": tiny.save_tiny_grounding_dino,
-        "sam-vit-b.sa1b": tiny.save_tiny_sam,
-        "sam-hq-vit-h.hq44k": lambda place: tiny.save_tiny_sam(place, high_quality=True),
-        "sam2.1-hiera-t.sav": tiny.save_tiny_sam2,
+        "sam-vit-b.sa1b": tiny_sam.save_tiny_sam,
+        "sam-hq-vit-h.hq44k": lambda place: tiny_sam.save_tiny_sam(place, high_quality=True),
+        "sam2.1-hiera-t.sav": tiny_sam.save_tiny_sam2,
     }.items():
         files[name] = save(folder / name)
         if name.startswith(("sam-vit", "sam-hq")):
             files[name] /= "model.safetensors"  # a published SAM is one file
     files["bert-base-uncased.vocab"] = tiny.save_tiny_vocabulary(folder)
-    tiny.save_tiny_sam3(folder / "sam3.sa-co")
+    tiny_sam.save_tiny_sam3(folder / "sam3.sa-co")
     monkeypatch.setenv("RASA_WEIGHTS", str(folder))
     monkeypatch.setenv("RASA_CACHE", str(folder / "cache"))
     _patch_fetch(lambda name, **_: files[name], monkeypatch)

@@ -23,7 +23,7 @@ from rasa.testing import check_segmenter, sample_images
 from rasa.types import Image
 from tests.adapters.reference import load_npz, sine_image
 from tests.adapters.sam_peer import BACKENDS, BOXES, HIGH_QUALITY, original_sam, picture, save_high_quality_sam
-from tests.adapters.tiny import save_tiny_sam
+from tests.adapters.tiny_sam import save_tiny_sam
 
 NONE = np.zeros((0, 4), np.float32)
 

@@ -11,7 +11,7 @@ from rasa._torch.squash import Squash
 from rasa.adapters.sam2 import Sam2Segmenter, load_sam2, sam2_config
 from rasa.errors import CheckpointError, InputError, UnknownModelError
 from rasa.testing import check_segmenter, sample_image, sample_images
-from tests.adapters.tiny import save_tiny_sam, save_tiny_sam2, tiny_sam2
+from tests.adapters.tiny_sam import save_tiny_sam, save_tiny_sam2, tiny_sam2
 
 IMAGE = sample_image(height=60, width=80)
 BOXES = np.array([[5, 5, 40, 40], [0, 0, 80, 60], [30, 20, 70, 50]], np.float32)

@@ -19,7 +19,7 @@ from rasa.testing import (
     sample_image,
     sample_images,
 )
-from tests.adapters.tiny import save_tiny_sam2, save_tiny_sam3, save_tiny_sam3_video, tiny_sam3
+from tests.adapters.tiny_sam import save_tiny_sam2, save_tiny_sam3, save_tiny_sam3_video, tiny_sam3
 
 IMAGE = sample_image(height=60, width=80)
 BOXES = np.array([[5, 5, 40, 40], [0, 0, 80, 60], [30, 20, 70, 50]], np.float32)

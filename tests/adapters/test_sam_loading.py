@@ -15,7 +15,7 @@ from rasa.adapters.sam.architecture import architecture_of, transformers_config
 from rasa.adapters.sam.keys import TIED, to_published, to_transformers
 from rasa.errors import CheckpointError, ContractError, InputError, UnknownModelError
 from tests.adapters.sam_peer import BACKENDS, BOXES, original_sam, picture, save_high_quality_sam
-from tests.adapters.tiny import save_tiny_sam
+from tests.adapters.tiny_sam import save_tiny_sam
 
 
 @pytest.fixture(scope="module")
