@@ -12,6 +12,7 @@ from torch import Tensor
 from rasa import weights
 from rasa._suggest import did_you_mean
 from rasa._torch.files import read_metadata
+from rasa._torch.fill import assign
 from rasa._torch.loading import torch_device, torch_dtype, without_init
 from rasa.errors import CheckpointError, OutputError, RasaWarning, UnknownModelError
 from rasa_ram import builders
@@ -110,11 +111,4 @@ def fill(
     where, kind = torch_device(device), torch_dtype(dtype)
     with without_init():
         model = make()
-    moved = {name: tensor.to(where, kind, copy=True) for name, tensor in tensors.items() if name not in aliases}
-    model.load_state_dict(moved | {alias: moved[name] for alias, name in aliases.items()}, strict=True, assign=True)
-    for alias, name in aliases.items():
-        module, _, leaf = alias.rpartition(".")
-        # One parameter, not two views of one tensor: an optimizer must see it once.
-        setattr(model.get_submodule(module), leaf, model.get_parameter(name))
-    model.to(where, kind).eval()  # the buffers are all that moves
-    return model
+    return assign(model, tensors, device=where, dtype=kind, aliases=aliases)

@@ -36,6 +36,9 @@ class Squash:
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
         return (pixels - mean) / std
 
+    def frame(self, size: tuple[int, int]) -> None:
+        """None, as an image of any ``size`` fills the square."""
+
     def _resized(self, image: Image) -> Tensor:
         pixels = torch.tensor(image.pixels).permute(2, 0, 1)[None]
         pixels = pixels if self.whole_levels else pixels.float() / 255

@@ -13,11 +13,12 @@ from segment_anything.utils.amg import remove_small_regions
 from segment_anything.utils.transforms import ResizeLongestSide
 from transformers import SamModel
 
+from rasa._torch.box_segmenter import _DECODER_BYTES
 from rasa._torch.dense import use_dense
 from rasa._torch.prompts import Frame, best_masks, clean_masks
 from rasa.adapters.sam import load_sam
 from rasa.adapters.sam.attention import RelativeAttention
-from rasa.adapters.sam.segmenter import _DECODER_BYTES, preprocess
+from rasa.adapters.sam.segmenter import preprocess
 from rasa.errors import InputError
 from rasa.testing import check_segmenter, sample_images
 from rasa.types import Image

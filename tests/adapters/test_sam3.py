@@ -215,7 +215,7 @@ def test_half_precision_finds_much_the_same(folder, model):
 def test_the_published_folder_gives_both_models(video_folder):
     detector, segmenter = load_sam3(video_folder, box_threshold=0), load_sam3_segmenter(video_folder)
     published = load_file(video_folder / "model.safetensors")
-    tracker = segmenter._boxes._model.state_dict()
+    tracker = segmenter.network.model.state_dict()
     assert isinstance(segmenter, Sam3Segmenter)
     for name, tensor in detector._model.state_dict().items():
         torch.testing.assert_close(tensor, published[f"detector_model.{name}"], rtol=0, atol=0)
@@ -230,7 +230,7 @@ def test_embeddings_stand_in_for_the_encoder(video_folder):
     segmenter = load_sam3_segmenter(video_folder)
     [expected] = segmenter.segment([IMAGE], [BOXES])
     kept = segmenter.embed([IMAGE])
-    segmenter._boxes._model.vision_encoder = None
+    segmenter.network.model.vision_encoder = None
     [found] = segmenter.segment([IMAGE], [BOXES], embeddings=kept)
     np.testing.assert_array_equal(found.masks, expected.masks)
 

@@ -2,69 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 from transformers import SamConfig, SamHQConfig, SamHQModel, SamModel
 
-from rasa._torch.loading import without_init
-from rasa.adapters.sam.architecture import SamArchitecture, transformers_config
+from rasa._torch.box_segmenter import Features
+from rasa.adapters.sam.architecture import transformers_config
 from rasa.adapters.sam.attention import TransformersAttention
 from rasa.adapters.sam.high_quality import decode_high_quality, high_quality_features
 from rasa.adapters.sam.keys import TIED, to_transformers
-from rasa.adapters.sam.network import Features, fill_model, speed_up
+from rasa.adapters.sam.network import SamNetwork, SamWeights, speed_up
 
 
-class TransformersSam:
-    """A :class:`rasa.adapters.sam.network.SamNetwork` made of transformers' modules.
+class TransformersSam(SamNetwork):
+    """SAM or SAM-HQ made of transformers' modules.
 
     Args:
-        architecture: Sizes.
-        tensors: By published names.
-        device: As torch names it.
-        dtype: Name of a torch floating-point type.
-        file: What errors call the weights.
-
-    Raises:
-        CheckpointError: If the tensors do not fit.
-        InputError: If the device or dtype is unknown.
+        weights: Errors are those of :meth:`rasa.adapters.sam.network.SamWeights.fill`.
     """
 
-    backend: str = "transformers"
+    backend = "transformers"
 
-    def __init__(
-        self, architecture: SamArchitecture, tensors: Mapping[str, Tensor], *, device: str, dtype: str, file: str
-    ) -> None:
-        self.architecture = architecture
-        config, kind = (SamHQConfig, SamHQModel) if architecture.high_quality else (SamConfig, SamModel)
-        with without_init():
-            model = kind(config(**transformers_config(architecture)))
-        renamed = to_transformers(tensors, file=file)
+    def __init__(self, weights: SamWeights) -> None:
+        sizes = weights.architecture
+        config, kind = (SamHQConfig, SamHQModel) if sizes.high_quality else (SamConfig, SamModel)
+        renamed = to_transformers(weights.tensors, file=weights.file)
         renamed[TIED] = renamed["shared_image_embedding.positional_embedding"]
-        fill_model(model, renamed, device=device, dtype=dtype, file=file)
-        speed_up(model, model.vision_encoder.layers, TransformersAttention, heads=architecture.heads)
-        self._model = model
+        model = weights.fill(lambda: kind(config(**transformers_config(sizes))), renamed)
+        speed_up(model, model.vision_encoder.layers, TransformersAttention, heads=sizes.heads)
         with torch.inference_mode():
-            self._positions = model.get_image_wide_positional_embeddings().to(self.dtype)
-
-    @property
-    def device(self) -> torch.device:
-        """Where it runs."""
-        return self._model.mask_decoder.iou_token.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the encoder and the decoder."""
-        return self._model.mask_decoder.iou_token.weight.dtype
-
-    def to(self, device: torch.device) -> None:
-        """See :meth:`rasa.adapters.sam.network.SamNetwork.to`."""
-        self._model.to(device)
-        self._positions = self._positions.to(device)
+            super().__init__(sizes, model, model.get_image_wide_positional_embeddings())
 
     def encode(self, pixels: Tensor) -> Features:
-        """See :meth:`rasa.adapters.sam.network.SamNetwork.encode`."""
+        """See :meth:`rasa._torch.box_segmenter.BoxNetwork.encode`."""
         found = self._model.vision_encoder(pixels)
         embedding = found.last_hidden_state
         if not self.architecture.high_quality:
@@ -73,7 +43,7 @@ class TransformersSam:
         return embedding, high_quality_features(self._model.mask_decoder, embedding, early)
 
     def decode(self, features: Features, boxes: Tensor, *, multimask: bool) -> tuple[Tensor, Tensor]:
-        """See :meth:`rasa.adapters.sam.network.SamNetwork.decode`."""
+        """See :meth:`rasa._torch.box_segmenter.BoxNetwork.decode`."""
         prompts, dense = self._model.prompt_encoder(
             input_points=None, input_labels=None, input_boxes=boxes[None], input_masks=None
         )

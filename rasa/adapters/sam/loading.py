@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,7 +17,7 @@ from rasa._suggest import did_you_mean
 from rasa._torch.files import open_tensors
 from rasa.adapters.sam.architecture import DECODER_HEADS, SamArchitecture, architecture_of, transformers_config
 from rasa.adapters.sam.keys import is_transformers, to_published
-from rasa.adapters.sam.network import SamNetwork
+from rasa.adapters.sam.network import SamNetwork, SamWeights
 from rasa.adapters.sam.segmenter import SamSegmenter
 from rasa.errors import CheckpointError, DependencyError, InputError, UnknownModelError
 from rasa.weights import checkpoints, fetch
@@ -75,8 +76,8 @@ def load_sam(
     if found.config:
         _check_config(found.config, sizes, found.file)
     kind = _network(_choose(backend, found.natural, sizes))
-    network = kind(sizes, found.tensors, device=device, dtype=dtype, file=found.file)
-    return SamSegmenter(network, **{"provenance": found.provenance, **options})
+    weights = SamWeights(architecture=sizes, tensors=found.tensors, device=device, dtype=dtype, file=found.file)
+    return SamSegmenter(kind(weights), **{"provenance": found.provenance, **options})
 
 
 def build_segmenter(name: str, *, device: str = "cpu", dtype: str = "float32") -> SamSegmenter:
@@ -94,24 +95,10 @@ def build_segmenter(name: str, *, device: str = "cpu", dtype: str = "float32") -
     return load_sam(name, device=device, dtype=dtype)
 
 
-def build_sam_vit_b(*, device: str = "cpu", dtype: str = "float32") -> SamSegmenter:
-    """:func:`build_segmenter` of SAM ViT-B, for :mod:`rasa.registry`."""
-    return build_segmenter("sam-vit-b.sa1b", device=device, dtype=dtype)
-
-
-def build_sam_vit_l(*, device: str = "cpu", dtype: str = "float32") -> SamSegmenter:
-    """:func:`build_segmenter` of SAM ViT-L, for :mod:`rasa.registry`."""
-    return build_segmenter("sam-vit-l.sa1b", device=device, dtype=dtype)
-
-
-def build_sam_vit_h(*, device: str = "cpu", dtype: str = "float32") -> SamSegmenter:
-    """:func:`build_segmenter` of SAM ViT-H, for :mod:`rasa.registry`."""
-    return build_segmenter("sam-vit-h.sa1b", device=device, dtype=dtype)
-
-
-def build_sam_hq_vit_h(*, device: str = "cpu", dtype: str = "float32") -> SamSegmenter:
-    """:func:`build_segmenter` of SAM-HQ ViT-H, for :mod:`rasa.registry`."""
-    return build_segmenter("sam-hq-vit-h.hq44k", device=device, dtype=dtype)
+# What :mod:`rasa.registry` names: `build_segmenter` of one model each, with its keywords.
+build_sam_vit_b, build_sam_vit_l, build_sam_vit_h, build_sam_hq_vit_h = (
+    partial(build_segmenter, name) for name in CHECKPOINTS
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +185,7 @@ def _choose(backend: Backend | None, natural: Backend, sizes: SamArchitecture) -
     return backend
 
 
-def _network(backend: Backend) -> Callable[..., SamNetwork]:
+def _network(backend: Backend) -> Callable[[SamWeights], SamNetwork]:
     # Each takes seconds to import, and one of them is enough.
     if backend == "segment-anything":
         from rasa.adapters.sam.original import OriginalSam  # noqa: PLC0415

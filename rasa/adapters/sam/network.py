@@ -2,81 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rasa._torch.box_segmenter import BoxNetwork
 from rasa._torch.dense import Dense, use_dense
-from rasa._torch.fill import check_fit
-from rasa._torch.loading import torch_device, torch_dtype
+from rasa._torch.fill import fill_module
 from rasa.adapters.sam.architecture import SamArchitecture
 from rasa.adapters.sam.attention import RelativeAttention
 
-Features = tuple[Tensor, ...]
+# Half types hold 8 or 11 bits of a coordinate, of which a photo of 1024 pixels needs more.
+_EXACT = ("prompt_encoder", "shared_image_embedding")
 
 
-class SamNetwork(Protocol):
-    """What :class:`rasa.adapters.sam.SamSegmenter` runs."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamWeights:
+    """Weights of a model, and where they go.
 
-    backend: str
+    Attributes:
+        architecture: Sizes.
+        tensors: By published names.
+        device: As torch names it.
+        dtype: Name of a torch floating-point type.
+        file: What errors call the weights.
+    """
+
     architecture: SamArchitecture
+    tensors: Mapping[str, Tensor]
+    device: str
+    dtype: str
+    file: str
+
+    def fill(self, make: Callable[[], nn.Module], tensors: Mapping[str, Tensor]) -> Any:
+        """A module that ``make`` builds, with ``tensors`` by its own names.
+
+        Raises:
+            CheckpointError: If the tensors do not fit.
+            InputError: If the device or dtype is unknown.
+        """
+        return fill_module(make, tensors, name=self.file, device=self.device, dtype=self.dtype, exact=_EXACT)
+
+
+class SamNetwork(BoxNetwork):
+    """What :class:`rasa.adapters.sam.SamSegmenter` runs; each package's modules are one kind of it.
+
+    ``encode`` gives the embedding ``(B, C, h, w)``, to which SAM-HQ adds what refines masks; ``decode`` gives logits
+    of ``4 h`` and ``4 w``. Boxes are encoded in float32 always.
+
+    Args:
+        architecture: Sizes.
+        model: Of a package, with a ``mask_decoder``.
+        positions: ``(1, C, h, w)``, where the embedding's values lie in the image.
+    """
+
+    backend: ClassVar[str]
+
+    def __init__(self, architecture: SamArchitecture, model: Any, positions: Tensor) -> None:
+        self.architecture, self._model = architecture, model
+        self._positions = positions.to(self.dtype)
 
     @property
     def device(self) -> torch.device:
         """Where it runs."""
-        ...
+        where: torch.device = self._model.mask_decoder.iou_token.weight.device
+        return where
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the encoder and the decoder; box coordinates are encoded in float32 always."""
-        ...
+        """Type of the encoder and the decoder."""
+        kind: torch.dtype = self._model.mask_decoder.iou_token.weight.dtype
+        return kind
 
     def to(self, device: torch.device) -> None:
-        """Move all weights, in place."""
-        ...
-
-    def encode(self, pixels: Tensor) -> Features:
-        """Image features of ``pixels``, ``(B, 3, side, side)``, normalised and padded.
-
-        Returns:
-            The embedding ``(B, C, h, w)``; SAM-HQ adds what refines masks.
-        """
-        ...
-
-    def decode(self, features: Features, boxes: Tensor, *, multimask: bool) -> tuple[Tensor, Tensor]:
-        """Masks of N boxes of one image.
-
-        Args:
-            features: Of one image, B = 1.
-            boxes: float32 ``(N, 4)``, xyxy in pixels of the padded input.
-            multimask: Three masks a box instead of one.
-
-        Returns:
-            Logits ``(N, M, 4 h, 4 w)`` and predicted intersection over union ``(N, M)``.
-        """
-        ...
-
-
-def fill_model(model: nn.Module, tensors: Mapping[str, Tensor], *, device: str, dtype: str, file: str) -> None:
-    """Give a model of unset weights its tensors, strictly; the encoder of prompts stays float32.
-
-    Raises:
-        CheckpointError: If a name is missing or unknown, a shape differs, or a number is not finite.
-        InputError: If the device or dtype is unknown.
-    """
-    where, kind = torch_device(device), torch_dtype(dtype)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    check_fit(expected, tensors, name=file)
-    moved = {}
-    for name, tensor in tensors.items():
-        prompts = name.startswith(("prompt_encoder.", "shared_image_embedding."))
-        # Half types hold 8 or 11 bits of a coordinate, of which a photo of 1024 pixels needs more.
-        moved[name] = tensor.to(where, torch.float32 if prompts else kind, copy=True)
-    model.load_state_dict(moved, strict=True, assign=True)
-    model.requires_grad_(requires_grad=False).to(where).eval()
+        """See :meth:`rasa._torch.box_segmenter.BoxNetwork.to`."""
+        self._model.to(device)
+        self._positions = self._positions.to(device)
 
 
 def speed_up(model: nn.Module, layers: Iterable[nn.Module], kind: type[RelativeAttention], *, heads: int) -> None:

@@ -2,69 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
 import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
 
-from rasa._torch.loading import without_init
+from rasa._torch.box_segmenter import Features
 from rasa.adapters.sam.architecture import SamArchitecture
 from rasa.adapters.sam.attention import RelativeAttention
-from rasa.adapters.sam.network import Features, fill_model, speed_up
+from rasa.adapters.sam.network import SamNetwork, SamWeights, speed_up
 
 
-class OriginalSam:
-    """A :class:`rasa.adapters.sam.network.SamNetwork` made of the published code's modules.
+class OriginalSam(SamNetwork):
+    """SAM made of the published code's modules.
 
     Args:
-        architecture: Sizes; not of SAM-HQ.
-        tensors: By published names.
-        device: As torch names it.
-        dtype: Name of a torch floating-point type.
-        file: What errors call the weights.
-
-    Raises:
-        CheckpointError: If the tensors do not fit.
-        InputError: If the device or dtype is unknown.
+        weights: Not of SAM-HQ; errors as of :meth:`rasa.adapters.sam.network.SamWeights.fill`.
     """
 
-    backend: str = "segment-anything"
+    backend = "segment-anything"
 
-    def __init__(
-        self, architecture: SamArchitecture, tensors: Mapping[str, Tensor], *, device: str, dtype: str, file: str
-    ) -> None:
-        self.architecture = architecture
-        with without_init():
-            model = _build(architecture)
-        fill_model(model, tensors, device=device, dtype=dtype, file=file)
-        speed_up(model, model.image_encoder.blocks, RelativeAttention, heads=architecture.heads)
-        self._model = model
+    def __init__(self, weights: SamWeights) -> None:
+        sizes = weights.architecture
+        model = weights.fill(lambda: _build(sizes), weights.tensors)
+        speed_up(model, model.image_encoder.blocks, RelativeAttention, heads=sizes.heads)
         with torch.inference_mode():
-            self._positions = model.prompt_encoder.get_dense_pe().to(self.dtype)
-
-    @property
-    def device(self) -> torch.device:
-        """Where it runs."""
-        return self._model.mask_decoder.iou_token.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the encoder and the decoder."""
-        return self._model.mask_decoder.iou_token.weight.dtype
-
-    def to(self, device: torch.device) -> None:
-        """See :meth:`rasa.adapters.sam.network.SamNetwork.to`."""
-        self._model.to(device)
-        self._positions = self._positions.to(device)
+            super().__init__(sizes, model, model.prompt_encoder.get_dense_pe())
 
     def encode(self, pixels: Tensor) -> Features:
-        """See :meth:`rasa.adapters.sam.network.SamNetwork.encode`."""
+        """See :meth:`rasa._torch.box_segmenter.BoxNetwork.encode`."""
         return (self._model.image_encoder(pixels),)
 
     def decode(self, features: Features, boxes: Tensor, *, multimask: bool) -> tuple[Tensor, Tensor]:
-        """See :meth:`rasa.adapters.sam.network.SamNetwork.decode`."""
+        """See :meth:`rasa._torch.box_segmenter.BoxNetwork.decode`."""
         sparse, dense = self._model.prompt_encoder(points=None, boxes=boxes, masks=None)
         return self._model.mask_decoder(
             image_embeddings=features[0],
