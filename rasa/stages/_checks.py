@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from rasa.errors import ContractError, InputError
@@ -29,22 +29,45 @@ def answers_of(model: object, answers: Sequence[T], expected: int, kind: type[T]
     return answers
 
 
-def asked_tags(results: Sequence[Result], *, objects_only: bool) -> list[tuple[str, ...]]:
-    """Per image, the tags that its boxes are looked for."""
-    return [result.tags.objects if objects_only else result.tags.names for result in results]
+@dataclass(frozen=True)
+class Search:
+    """What a stage does that finds the objects of tags: ask, check the answers, and put them into results.
 
-
-def checked_instances(model: object, found: Instances, *, image: Image, tags: Sequence[str]) -> Instances:
-    """Return ``found`` with its boxes cut to the image, after checking its labels.
-
-    Raises:
-        ContractError: If a label is none of the tags asked for.
+    Attributes:
+        model: Whom errors name.
+        ask: Of the model: images and the tags of each to one ``Instances`` per image.
+        objects_only: Whether scene, action and attribute tags are left out.
+        masks: Whether the answers must have masks.
     """
-    strays = set(found.labels) - set(tags)
-    if strays:
-        label = sorted(strays)[0]
-        raise ContractError(f"{type(model).__name__} gave the label {label!r}, which is none of the tags asked for")
-    return replace(found, boxes=clip_boxes(found.boxes, image.size))
+
+    model: object
+    ask: Callable[[Sequence[Image], Sequence[Sequence[str]]], Sequence[Instances]]
+    objects_only: bool
+    masks: bool = False
+
+    def __call__(self, images: Sequence[Image], results: Sequence[Result]) -> list[Result]:
+        """Results with the instances of their images, boxes cut to the image.
+
+        Raises:
+            ContractError: If there is not one ``Instances`` per image, one lacks its masks, or a label is none of the
+                tags asked for.
+        """
+        asked = [result.tags.objects if self.objects_only else result.tags.names for result in results]
+        found = answers_of(self.model, self.ask(images, asked), len(images), Instances)
+        name = type(self.model).__name__
+        if self.masks and any(instances.masks is None for instances in found):
+            raise ContractError(f"{name} must give masks with its boxes, also for no boxes")
+        for instances, tags in zip(found, asked, strict=True):
+            if strays := set(instances.labels) - set(tags):
+                raise ContractError(f"{name} gave the label {min(strays)!r}, which is none of the tags asked for")
+        return [
+            result.with_instances(replace(instances, boxes=clip_boxes(instances.boxes, image.size)))
+            for image, result, instances in zip(images, results, found, strict=True)
+        ]
+
+    def describe(self) -> Mapping[str, Any]:
+        """The model, and which tags it is asked for, as plain JSON values."""
+        return {**describe_model(self.model), "objects_only": self.objects_only}
 
 
 def describe_model(model: object) -> Mapping[str, Any]:

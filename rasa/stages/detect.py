@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rasa.protocols import Detector
-from rasa.stages._checks import answers_of, asked_tags, checked_instances, describe_model
-from rasa.types import Image, Instances, Result
+from rasa.stages._checks import Search
+from rasa.types import Image, Result
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,12 @@ class Detect:
             ContractError: If the detector does not give one ``Instances`` per
                 image, or a label is none of the tags it was asked for.
         """
-        asked = asked_tags(results, objects_only=self.objects_only)
-        found = answers_of(self.detector, self.detector.detect(images, asked), len(images), Instances)
-        return [
-            result.with_instances(checked_instances(self.detector, instances, image=image, tags=tags))
-            for image, result, instances, tags in zip(images, results, found, asked, strict=True)
-        ]
+        return self._search(images, results)
 
     def describe(self) -> Mapping[str, Any]:
         """The detector, and which tags it is asked for, as plain JSON values."""
-        return {**describe_model(self.detector), "objects_only": self.objects_only}
+        return self._search.describe()
+
+    @property
+    def _search(self) -> Search:
+        return Search(self.detector, self.detector.detect, self.objects_only)

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rasa.errors import ContractError
 from rasa.protocols import DetectorSegmenter
-from rasa.stages._checks import answers_of, asked_tags, checked_instances, describe_model
-from rasa.types import Image, Instances, Result
+from rasa.stages._checks import Search
+from rasa.types import Image, Result
 
 
 @dataclass(frozen=True)
@@ -39,15 +38,12 @@ class DetectAndSegment:
                 image, or a label is none of the tags it was asked for.
             InputError: If the size of the masks is not that of the image.
         """
-        asked = asked_tags(results, objects_only=self.objects_only)
-        found = answers_of(self.model, self.model.detect_and_segment(images, asked), len(images), Instances)
-        if any(instances.masks is None for instances in found):
-            raise ContractError(f"{type(self.model).__name__} must give masks with its boxes, also for no boxes")
-        return [
-            result.with_instances(checked_instances(self.model, instances, image=image, tags=tags))
-            for image, result, instances, tags in zip(images, results, found, asked, strict=True)
-        ]
+        return self._search(images, results)
 
     def describe(self) -> Mapping[str, Any]:
         """The model, and which tags it is asked for, as plain JSON values."""
-        return {**describe_model(self.model), "objects_only": self.objects_only}
+        return self._search.describe()
+
+    @property
+    def _search(self) -> Search:
+        return Search(self.model, self.model.detect_and_segment, self.objects_only, masks=True)
