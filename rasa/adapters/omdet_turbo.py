@@ -8,7 +8,7 @@ no model of that name in the registry: load it from a folder, see :func:`load_om
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from rasa._torch.dense import use_dense
 from rasa._torch.hub_folder import load_hub_model, load_hub_tokenizer, read_settings
 from rasa._torch.loading import torch_device, torch_dtype
 from rasa._torch.squash import Squash
-from rasa._torch.tag_texts import TagTexts, TextIds, TextOptions, batches_of_like, check_lists, chosen_instances
+from rasa._torch.tag_texts import TagTexts, TextOptions, batches_of_like, check_lists, chosen_instances
+from rasa._torch.text_detector import TextDetector
 from rasa.errors import CheckpointError, InputError
 from rasa.ops.packing import pack
 from rasa.types import Image, Instances
@@ -41,33 +42,18 @@ class _Chunk:
     task: Tensor
 
 
-class OmDetTurboDetector:
+class OmDetTurboDetector(TextDetector):
     """Finds what texts name; a :class:`rasa.protocols.Detector`.
 
     More tags than fit into one task sentence are shared out to several, which use the same image features. A box
     gets the tag of its best text; the original also lets one box stand for several tags, and then suppresses doubles
     by tag at an IoU of 0.5, which the stage Suppress does here.
 
-    Args:
-        model: In evaluation mode; its two towers may have another dtype than the rest, which is float32.
-        squash: Makes the model's pixels.
-        tokenizer: The text side.
-        options: See :class:`rasa._torch.tag_texts.TextOptions`.
-        provenance: Plain JSON values that :meth:`describe` adds.
+    Arguments are those of :class:`rasa._torch.text_detector.TextDetector`; ``pixels`` is a
+    :class:`rasa._torch.squash.Squash`.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        squash: Squash,
-        *,
-        tokenizer: Any,
-        options: TextOptions,
-        provenance: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._model, self._squash, self._options = model, squash, options
-        self._ids = TextIds(tokenizer, model.config.text_config.max_position_embeddings)
-        self._provenance = dict(provenance or {})
+    family = "omdet-turbo"
 
     def detect(self, images: Sequence[Image], tags: Sequence[Sequence[str]]) -> list[Instances]:
         """One :class:`rasa.Instances` per image, best score first; no tags give no boxes without running the model.
@@ -88,23 +74,13 @@ class OmDetTurboDetector:
                     found[i] = instances
         return found
 
-    def to(self, device: str) -> OmDetTurboDetector:
-        """Move the model, in place; InputError if torch knows no such device."""
-        self._model.to(torch_device(device))
-        return self
-
-    def describe(self) -> Mapping[str, Any]:
-        """Family, options, dtype, and the provenance that was given."""
-        dtype = str(self._dtype).removeprefix("torch.")
-        return {"model": "omdet-turbo", **self._provenance, **self._options.describe(), "dtype": dtype}
-
     @property
     def _dtype(self) -> torch.dtype:
         return self._model.language_backbone.text_projection.dtype
 
     def _detect(self, images: Sequence[Image], asked: TagTexts) -> list[Instances]:
         chunks = [self._chunk(part) for part in self._parts(asked)]
-        pixels = self._squash(images).to(self._model.device, self._dtype)
+        pixels = self._pixels(images).to(self._model.device, self._dtype)
         features = [level.float() for level in self._model.vision_backbone(pixels)]
         states = self._model.encoder(features, return_dict=True).extracted_states
         answers = [self._decode(states, chunk) for chunk in chunks]

@@ -23,7 +23,8 @@ from transformers.models.owlv2.image_processing_pil_owlv2 import Owlv2ImageProce
 from rasa._torch.dense import use_dense
 from rasa._torch.hub_folder import load_hub_model, load_hub_tokenizer, read_settings
 from rasa._torch.loading import torch_device, torch_dtype
-from rasa._torch.tag_texts import TagTexts, TextIds, TextOptions, check_lists, chosen_instances
+from rasa._torch.tag_texts import TagTexts, TextOptions, check_lists, chosen_instances
+from rasa._torch.text_detector import TextDetector
 from rasa.arrays import ByteArray
 from rasa.errors import CheckpointError
 from rasa.types import Image, Instances
@@ -35,29 +36,13 @@ TEMPLATE = "a photo of a {}"
 TEXTS_AT_ONCE = 256
 
 
-class Owlv2Detector:
+class Owlv2Detector(TextDetector):
     """Finds what texts name; a :class:`rasa.protocols.Detector`.
 
-    Args:
-        model: In evaluation mode; its two towers may have another dtype than its heads, which are float32.
-        processor: Makes the model's pixels.
-        tokenizer: The text side.
-        options: See :class:`rasa._torch.tag_texts.TextOptions`.
-        provenance: Plain JSON values that :meth:`describe` adds.
+    Arguments are those of :class:`rasa._torch.text_detector.TextDetector`; ``pixels`` is a processor of transformers.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        processor: Any,
-        *,
-        tokenizer: Any,
-        options: TextOptions,
-        provenance: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._model, self._processor, self._options = model, processor, options
-        self._ids = TextIds(tokenizer, model.config.text_config.max_position_embeddings)
-        self._provenance = dict(provenance or {})
+    family = "owlv2"
 
     def detect(self, images: Sequence[Image], tags: Sequence[Sequence[str]]) -> list[Instances]:
         """One :class:`rasa.Instances` per image, best score first; no tags give no boxes without running the model.
@@ -79,16 +64,6 @@ class Owlv2Detector:
                     found[i] = self._found(features, vectors, asked[i], image=images[i])
         return found
 
-    def to(self, device: str) -> Owlv2Detector:
-        """Move the model, in place; InputError if torch knows no such device."""
-        self._model.to(torch_device(device))
-        return self
-
-    def describe(self) -> Mapping[str, Any]:
-        """Family, options, dtype, and the provenance that was given."""
-        dtype = str(self._dtype).removeprefix("torch.")
-        return {"model": "owlv2", **self._provenance, **self._options.describe(), "dtype": dtype}
-
     @property
     def _dtype(self) -> torch.dtype:
         return self._model.owlv2.text_projection.weight.dtype
@@ -108,7 +83,7 @@ class Owlv2Detector:
     def _features(self, images: Sequence[Image]) -> Tensor:
         """Float32 ``(B, patches, D)``."""
         planes = [_unmistakable(image) for image in images]
-        pixels = self._processor(images=planes, input_data_format="channels_last", return_tensors="pt")["pixel_values"]
+        pixels = self._pixels(images=planes, input_data_format="channels_last", return_tensors="pt")["pixel_values"]
         vision = self._model.owlv2.vision_model
         hidden = vision(pixel_values=pixels.to(self._model.device, self._dtype)).last_hidden_state
         tokens = vision.post_layernorm(hidden).float()
