@@ -5,18 +5,14 @@ Parameters were counted on the networks themselves, made on torch's meta device;
 
 from __future__ import annotations
 
-from rasa._model import Model, WeightFolder
+from rasa._model import Model, Role
+from rasa._weight_folders import SAM3
 
 _RAM_PACKAGES = ("torch", "timm", "safetensors", "huggingface_hub")
+_RAM_LISTS = ("ram-tags", "ram-tag-thresholds")
 _RAM_FALLBACKS = {"ram-tags-chinese": "no Chinese names of the tags"}
 _DINO_PACKAGES = ("torch", "transformers", "safetensors", "huggingface_hub")
 _SAM_PACKAGES = ("torch", "transformers", "safetensors", "huggingface_hub")
-_SAM3_FOLDER = WeightFolder(
-    "sam3.sa-co",
-    license="SAM License (custom, 2025-11-19)",
-    access="accept the licence on the hub's page of facebook/sam3, log in with `hf auth login`, then `hf download "
-    "facebook/sam3 --exclude sam3.pt --local-dir FOLDER`",
-)
 
 _LITE = (
     Model(
@@ -57,188 +53,94 @@ _LITE = (
     ),
 )
 
-_RAM = (
+_RAM = tuple(
     Model(
-        name="ram-swin-l.14m",
+        name=name,
         role="tagger",
-        builder="rasa_ram.tagger:build_ram_tagger",
-        summary="RAM: 4585 tags, or any others by name, with a threshold for each",
+        builder=f"rasa_ram.tagger:{builder}",
+        summary=summary,
         extra="ram",
         packages=_RAM_PACKAGES,
-        checkpoints=("ram-swin-l.14m", "ram-tags", "ram-tag-thresholds"),
-        fallbacks=_RAM_FALLBACKS,
-        parameters=469_148_785,
+        checkpoints=(name, *lists),
+        fallbacks=fallbacks,
+        parameters=parameters,
         keeps_copy=True,
-    ),
+    )
+    for name, builder, parameters, summary, lists, fallbacks in (
+        ("ram-swin-l.14m", "build_ram_tagger", 469_148_785,
+         "RAM: 4585 tags, or any others by name, with a threshold for each", _RAM_LISTS, _RAM_FALLBACKS),
+        ("ram-plus-swin-l.14m", "build_ram_plus_tagger", 329_493_046,
+         "RAM++: 4585 tags, or any others by name or description", _RAM_LISTS, _RAM_FALLBACKS),
+        ("tag2text-swin-b.14m", "build_tag2text_tagger", 372_007_193,
+         "Tag2Text: 3429 tags, smaller and older than RAM", ("tag2text-tags",), {}),
+    )
+)  # fmt: skip
+
+_GROUNDING_DINO = tuple(
     Model(
-        name="ram-plus-swin-l.14m",
-        role="tagger",
-        builder="rasa_ram.tagger:build_ram_plus_tagger",
-        summary="RAM++: 4585 tags, or any others by name or description",
-        extra="ram",
-        packages=_RAM_PACKAGES,
-        checkpoints=("ram-plus-swin-l.14m", "ram-tags", "ram-tag-thresholds"),
-        fallbacks=_RAM_FALLBACKS,
-        parameters=329_493_046,
-        keeps_copy=True,
-    ),
+        name=name,
+        role="detector",
+        builder=f"rasa.adapters.grounding_dino.loading:{builder}",
+        summary=f"Grounding DINO, {summary}",
+        extra="dino",
+        packages=_DINO_PACKAGES,
+        checkpoints=(name, "bert-base-uncased.vocab"),
+        parameters=parameters,
+    )
+    for name, builder, parameters, summary in (
+        ("grounding-dino-swin-t.ogc", "build_swin_t", 172_250_626, "Swin-T, the original file: boxes for any tags"),
+        ("grounding-dino-swin-b.cogcoor", "build_swin_b", 232_315_264,
+         "Swin-B, trained on more data, the original file"),
+        ("grounding-dino-tiny.ogc", "build_tiny", 172_250_626, "Swin-T, as the hub has it (safetensors)"),
+        ("grounding-dino-base.cogcoor", "build_base", 232_315_264, "Swin-B, as the hub has it (safetensors)"),
+    )
+)  # fmt: skip
+
+_SAM = tuple(
     Model(
-        name="tag2text-swin-b.14m",
-        role="tagger",
-        builder="rasa_ram.tagger:build_tag2text_tagger",
-        summary="Tag2Text: 3429 tags, smaller and older than RAM",
-        extra="ram",
-        packages=_RAM_PACKAGES,
-        checkpoints=("tag2text-swin-b.14m", "tag2text-tags"),
-        parameters=372_007_193,
-        keeps_copy=True,
-    ),
+        name=name,
+        role="segmenter",
+        builder=f"rasa.adapters.{builder}",
+        summary=summary,
+        extra="sam",
+        packages=_SAM_PACKAGES,
+        checkpoints=(name,),
+        parameters=parameters,
+    )
+    for name, builder, parameters, summary in (
+        ("sam-vit-b.sa1b", "sam.loading:build_sam_vit_b", 93_735_728,
+         "Segment Anything, ViT-B: the smallest of the first generation"),
+        ("sam-vit-l.sa1b", "sam.loading:build_sam_vit_l", 312_343_088, "Segment Anything, ViT-L"),
+        ("sam-vit-h.sa1b", "sam.loading:build_sam_vit_h", 641_090_864,
+         "Segment Anything, ViT-H: the largest of the first generation"),
+        ("sam-hq-vit-h.hq44k", "sam.loading:build_sam_hq_vit_h", 642_161_968, "HQ-SAM, ViT-H: finer borders"),
+        ("sam2.1-hiera-t.sav", "sam2.loading:build_sam2_t", 31_440_721,
+         "Segment Anything 2.1, Hiera tiny, on still images"),
+        ("sam2.1-hiera-s.sav", "sam2.loading:build_sam2_s", 38_538_577,
+         "Segment Anything 2.1, Hiera small, on still images"),
+        ("sam2.1-hiera-b-plus.sav", "sam2.loading:build_sam2_b_plus", 73_328_401,
+         "Segment Anything 2.1, Hiera base-plus, on still images"),
+        ("sam2.1-hiera-l.sav", "sam2.loading:build_sam2_l", 216_924_865,
+         "Segment Anything 2.1, Hiera large, on still images"),
+    )
+)  # fmt: skip
+
+_SAM3_ROLES: tuple[tuple[str, Role, str, int, str], ...] = (
+    ("sam3.sa-co", "detector-segmenter", "build_sam3", 840_376_374, ": boxes and masks for any tags in one go"),
+    ("sam3-segmenter.sa-co", "segmenter", "build_sam3_segmenter", 458_260_369, ", masks from boxes"),
+)
+_SAM3 = tuple(
+    Model(
+        name=name,
+        role=role,
+        builder=f"rasa.adapters.sam3.loading:{builder}",
+        summary=f"Segment Anything 3{summary}; gated, own licence",
+        extra="sam",
+        packages=_SAM_PACKAGES,
+        parameters=parameters,
+        folder=SAM3,
+    )
+    for name, role, builder, parameters, summary in _SAM3_ROLES
 )
 
-_GROUNDING_DINO = (
-    Model(
-        name="grounding-dino-swin-t.ogc",
-        role="detector",
-        builder="rasa.adapters.grounding_dino.loading:build_swin_t",
-        summary="Grounding DINO, Swin-T, the original file: boxes for any tags",
-        extra="dino",
-        packages=_DINO_PACKAGES,
-        checkpoints=("grounding-dino-swin-t.ogc", "bert-base-uncased.vocab"),
-        parameters=172_250_626,
-    ),
-    Model(
-        name="grounding-dino-swin-b.cogcoor",
-        role="detector",
-        builder="rasa.adapters.grounding_dino.loading:build_swin_b",
-        summary="Grounding DINO, Swin-B, trained on more data, the original file",
-        extra="dino",
-        packages=_DINO_PACKAGES,
-        checkpoints=("grounding-dino-swin-b.cogcoor", "bert-base-uncased.vocab"),
-        parameters=232_315_264,
-    ),
-    Model(
-        name="grounding-dino-tiny.ogc",
-        role="detector",
-        builder="rasa.adapters.grounding_dino.loading:build_tiny",
-        summary="Grounding DINO, Swin-T, as the hub has it (safetensors)",
-        extra="dino",
-        packages=_DINO_PACKAGES,
-        checkpoints=("grounding-dino-tiny.ogc", "bert-base-uncased.vocab"),
-        parameters=172_250_626,
-    ),
-    Model(
-        name="grounding-dino-base.cogcoor",
-        role="detector",
-        builder="rasa.adapters.grounding_dino.loading:build_base",
-        summary="Grounding DINO, Swin-B, as the hub has it (safetensors)",
-        extra="dino",
-        packages=_DINO_PACKAGES,
-        checkpoints=("grounding-dino-base.cogcoor", "bert-base-uncased.vocab"),
-        parameters=232_315_264,
-    ),
-)
-
-_SAM = (
-    Model(
-        name="sam-vit-b.sa1b",
-        role="segmenter",
-        builder="rasa.adapters.sam.loading:build_sam_vit_b",
-        summary="Segment Anything, ViT-B: the smallest of the first generation",
-        extra="sam",
-        packages=_SAM_PACKAGES,
-        checkpoints=("sam-vit-b.sa1b",),
-        parameters=93_735_728,
-    ),
-    Model(
-        name="sam-vit-l.sa1b",
-        role="segmenter",
-        builder="rasa.adapters.sam.loading:build_sam_vit_l",
-        summary="Segment Anything, ViT-L",
-        extra="sam",
-        packages=_SAM_PACKAGES,
-        checkpoints=("sam-vit-l.sa1b",),
-        parameters=312_343_088,
-    ),
-    Model(
-        name="sam-vit-h.sa1b",
-        role="segmenter",
-        builder="rasa.adapters.sam.loading:build_sam_vit_h",
-        summary="Segment Anything, ViT-H: the largest of the first generation",
-        extra="sam",
-        packages=_SAM_PACKAGES,
-        checkpoints=("sam-vit-h.sa1b",),
-        parameters=641_090_864,
-    ),
-    Model(
-        name="sam-hq-vit-h.hq44k",
-        role="segmenter",
-        builder="rasa.adapters.sam.loading:build_sam_hq_vit_h",
-        summary="HQ-SAM, ViT-H: finer borders",
-        extra="sam",
-        packages=_SAM_PACKAGES,
-        checkpoints=("sam-hq-vit-h.hq44k",),
-        parameters=642_161_968,
-    ),
-    Model(
-        name="sam2.1-hiera-t.sav",
-        role="segmenter",
-        builder="rasa.adapters.sam2.loading:build_sam2_t",
-        summary="Segment Anything 2.1, Hiera tiny, on still images",
-        extra="sam",
-        packages=_SAM_PACKAGES,
-        checkpoints=("sam2.1-hiera-t.sav",),
-        parameters=31_440_721,
-    ),
-    Model(
-        name="sam2.1-hiera-s.sav",
-        role="segmenter",
-        builder="rasa.adapters.sam2.loading:build_sam2_s",
-        summary="Segment Anything 2.1, Hiera small, on still images",
-        extra="sam",
-        packages=_SAM_PACKAGES,
-        checkpoints=("sam2.1-hiera-s.sav",),
-        parameters=38_538_577,
-    ),
-    Model(
-        name="sam2.1-hiera-b-plus.sav",
-        role="segmenter",
-        builder="rasa.adapters.sam2.loading:build_sam2_b_plus",
-        summary="Segment Anything 2.1, Hiera base-plus, on still images",
-        extra="sam",
-        packages=_SAM_PACKAGES,
-        checkpoints=("sam2.1-hiera-b-plus.sav",),
-        parameters=73_328_401,
-    ),
-    Model(
-        name="sam2.1-hiera-l.sav",
-        role="segmenter",
-        builder="rasa.adapters.sam2.loading:build_sam2_l",
-        summary="Segment Anything 2.1, Hiera large, on still images",
-        extra="sam",
-        packages=_SAM_PACKAGES,
-        checkpoints=("sam2.1-hiera-l.sav",),
-        parameters=216_924_865,
-    ),
-    Model(
-        name="sam3.sa-co",
-        role="detector-segmenter",
-        builder="rasa.adapters.sam3.loading:build_sam3",
-        summary="Segment Anything 3: boxes and masks for any tags in one go; gated, own licence",
-        extra="sam",
-        packages=_SAM_PACKAGES,
-        parameters=840_376_374,
-        folder=_SAM3_FOLDER,
-    ),
-    Model(
-        name="sam3-segmenter.sa-co",
-        role="segmenter",
-        builder="rasa.adapters.sam3.loading:build_sam3_segmenter",
-        summary="Segment Anything 3, masks from boxes; gated, own licence",
-        extra="sam",
-        packages=_SAM_PACKAGES,
-        parameters=458_260_369,
-        folder=_SAM3_FOLDER,
-    ),
-)
-
-BUILT_IN = (*_LITE, *_RAM, *_GROUNDING_DINO, *_SAM)
+BUILT_IN = (*_LITE, *_RAM, *_GROUNDING_DINO, *_SAM, *_SAM3)

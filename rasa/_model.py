@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from rasa._weight_folders import WeightFolder
 from rasa.errors import InputError
-from rasa.weights import cache_folder
 
 Role = Literal["tagger", "detector", "segmenter", "detector-segmenter"]
-
-
-@dataclass(frozen=True, slots=True)
-class WeightFolder:
-    """A folder of weights that rasa cannot fetch, because its makers give it only to those who ask.
-
-    Attributes:
-        name: Of the folder, in ``RASA_WEIGHTS`` or in ``weights`` of the cache.
-        license: Of the weights.
-        access: How to get them, in a line.
-    """
-
-    name: str
-    license: str
-    access: str
-
-    def find(self) -> Path | None:
-        """The folder, where it is there."""
-        given = os.environ.get("RASA_WEIGHTS")
-        places = [Path(given).expanduser()] if given else []
-        return next((place / self.name for place in [*places, self.home] if (place / self.name).is_dir()), None)
-
-    @property
-    def home(self) -> Path:
-        """The cache's own place for such folders."""
-        return cache_folder() / "weights"
 
 
 @dataclass(frozen=True, slots=True)

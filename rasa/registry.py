@@ -16,8 +16,9 @@ from types import MappingProxyType
 from typing import Any
 
 from rasa._built_in import BUILT_IN
-from rasa._model import Model, Role, WeightFolder
+from rasa._model import Model, Role
 from rasa._suggest import did_you_mean
+from rasa._weight_folders import WeightFolder
 from rasa.errors import ContractError, DependencyError, InputError, RasaError, RasaWarning, UnknownModelError
 from rasa.protocols import Detector, DetectorSegmenter, Segmenter, Tagger
 

@@ -21,17 +21,13 @@ from typing import Any
 from torch import Tensor
 
 from rasa._torch.files import open_tensors
+from rasa._weight_folders import SAM3
 from rasa.errors import CheckpointError, WeightsError
-from rasa.weights import cache_folder
 
-NAME = "sam3.sa-co"
-REPOSITORY = "facebook/sam3"
+NAME = SAM3.name
 ACCESS = (
-    f"The weights of SAM 3 are gated, under the SAM License of 2025-11-19 (it forbids military and nuclear uses, "
-    f"among others): (1) sign in on the model hub, open the page of {REPOSITORY} and accept the licence; access is "
-    "granted by Meta and can be refused; (2) make a token in your account's settings, and give it to "
-    "`hf auth login`, or set HF_TOKEN; (3) fetch the folder with "
-    f"`hf download {REPOSITORY} --exclude sam3.pt --local-dir FOLDER`"
+    f"The weights of SAM 3 are gated, under the {SAM3.license}, which forbids military and nuclear uses, among others: "
+    f"{SAM3.access}"
 )
 
 _MEMORY = re.compile(
@@ -118,14 +114,10 @@ def open_folder(source: str | os.PathLike[str]) -> HubFolder:
 
 
 def _found() -> Path:
-    given = os.environ.get("RASA_WEIGHTS")
-    places = [Path(given).expanduser() / NAME] if given else []
-    places.append(cache_folder() / "weights" / NAME)
-    for place in places:
-        if place.is_dir():
-            return place
-    looked = " nor ".join(map(str, places))
-    raise WeightsError(f"there is no {looked}. {ACCESS}; FOLDER is {places[-1]}, or any that you name yourself")
+    if found := SAM3.find():
+        return found
+    looked = " nor ".join(map(str, SAM3.places))
+    raise WeightsError(f"there is no {looked}. {ACCESS}; FOLDER is {SAM3.places[-1]}, or any that you name yourself")
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
