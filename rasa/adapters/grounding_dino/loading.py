@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -259,21 +260,12 @@ def _read_json(file: Path) -> dict[str, Any]:
     return value
 
 
-def build_swin_t(*, device: str = "cpu", dtype: str = "float32", box_threshold: float = BOX_THRESHOLD) -> GroundingDino:
-    """Grounding DINO Swin-T from its original file, for :mod:`rasa.registry`; see :func:`load_grounding_dino`."""
-    return load_grounding_dino("grounding-dino-swin-t.ogc", device=device, dtype=dtype, box_threshold=box_threshold)
+def build_detector(
+    name: str, *, device: str = "cpu", dtype: str = "float32", box_threshold: float = BOX_THRESHOLD
+) -> GroundingDino:
+    """The detector of a published model, one of :data:`MODELS`; see :func:`load_grounding_dino`."""
+    return load_grounding_dino(name, device=device, dtype=dtype, box_threshold=box_threshold)
 
 
-def build_swin_b(*, device: str = "cpu", dtype: str = "float32", box_threshold: float = BOX_THRESHOLD) -> GroundingDino:
-    """Grounding DINO Swin-B from its original file, for :mod:`rasa.registry`; see :func:`load_grounding_dino`."""
-    return load_grounding_dino("grounding-dino-swin-b.cogcoor", device=device, dtype=dtype, box_threshold=box_threshold)
-
-
-def build_tiny(*, device: str = "cpu", dtype: str = "float32", box_threshold: float = BOX_THRESHOLD) -> GroundingDino:
-    """Grounding DINO Swin-T from the model hub, for :mod:`rasa.registry`; see :func:`load_grounding_dino`."""
-    return load_grounding_dino("grounding-dino-tiny.ogc", device=device, dtype=dtype, box_threshold=box_threshold)
-
-
-def build_base(*, device: str = "cpu", dtype: str = "float32", box_threshold: float = BOX_THRESHOLD) -> GroundingDino:
-    """Grounding DINO Swin-B from the model hub, for :mod:`rasa.registry`; see :func:`load_grounding_dino`."""
-    return load_grounding_dino("grounding-dino-base.cogcoor", device=device, dtype=dtype, box_threshold=box_threshold)
+# What :mod:`rasa.registry` names: `build_detector` of one model each, with its keywords.
+build_swin_t, build_swin_b, build_tiny, build_base = (partial(build_detector, name) for name in MODELS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,24 +96,13 @@ def load_sam2(
     return Sam2Segmenter(model, **{"provenance": provenance, **options})
 
 
-def build_sam2_t(*, device: str = "cpu", dtype: str = "float32") -> Sam2Segmenter:
-    """SAM 2.1 Hiera tiny, 31 M parameters without the video memory, for the registry."""
-    return load_sam2("sam2.1-hiera-t.sav", device=device, dtype=dtype)
+def build_segmenter(name: str, *, device: str = "cpu", dtype: str = "float32") -> Sam2Segmenter:
+    """The segmenter of a published model, such as ``"sam2.1-hiera-t.sav"``; see :func:`load_sam2`."""
+    return load_sam2(name, device=device, dtype=dtype)
 
 
-def build_sam2_s(*, device: str = "cpu", dtype: str = "float32") -> Sam2Segmenter:
-    """SAM 2.1 Hiera small, 39 M parameters without the video memory, for the registry."""
-    return load_sam2("sam2.1-hiera-s.sav", device=device, dtype=dtype)
-
-
-def build_sam2_b_plus(*, device: str = "cpu", dtype: str = "float32") -> Sam2Segmenter:
-    """SAM 2.1 Hiera base-plus, 73 M parameters without the video memory, for the registry."""
-    return load_sam2("sam2.1-hiera-b-plus.sav", device=device, dtype=dtype)
-
-
-def build_sam2_l(*, device: str = "cpu", dtype: str = "float32") -> Sam2Segmenter:
-    """SAM 2.1 Hiera large, 217 M parameters without the video memory, for the registry."""
-    return load_sam2("sam2.1-hiera-l.sav", device=device, dtype=dtype)
+# What :mod:`rasa.registry` names: `build_segmenter` of one model each, with its keywords.
+build_sam2_t, build_sam2_s, build_sam2_b_plus, build_sam2_l = (partial(build_segmenter, name) for name in _NAMES)
 
 
 def read_hub_config(folder: Path) -> Sam2Config:
