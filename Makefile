@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 DEMO_SETUP := $(VENV)/.installed-demo
 TEST_SETUP := $(VENV)/.installed-test
 TEST_EXTRAS := lite,label,ram,dino,sam,openvino,dev
+# Processes that share the tests out by file; each takes up to 3 GB.
+WORKERS ?= 2
 
 # Tiny models run 10 to 40 times slower when many threads wait for two busy cores.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
@@ -24,7 +26,7 @@ demo: $(DEMO_SETUP)  ## tag, detect and segment the example photos; writes out/
 	$(BIN)/rasa run examples/photos --out out --preset lite --overwrite
 
 test: lint types weights  ## lint, types, and all tests but the slow ones
-	$(ONE_THREAD) $(if $(filter true,$(CI)),RASA_REQUIRE_WEIGHTS=1) $(BIN)/python -m pytest
+	$(ONE_THREAD) $(if $(filter true,$(CI)),RASA_REQUIRE_WEIGHTS=1) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(TEST_SETUP)  ## check style
 	$(BIN)/ruff check .
