@@ -12,8 +12,8 @@ import supervision as sv
 
 from rasa.arrays import BoolArray, ByteArray, FloatArray
 from rasa.draw.colors import Color, text_color
-from rasa.draw.maps import label_map
 from rasa.draw.text import line_height, text_alpha
+from rasa.ops.label_maps import label_map
 from rasa.types import Instances
 
 _OPACITY = 0.42

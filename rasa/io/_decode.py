@@ -101,12 +101,28 @@ def file_format(file: IO[bytes], *, name: str) -> tuple[str, int]:
     Raises:
         ImageError: If the format is refused or the header broken.
     """
+    kind, _, turn = _header(file, name)
+    return kind, turn
+
+
+def upright_size(file: IO[bytes], *, name: str) -> tuple[int, int]:
+    """``(height, width)`` in pixels that a decoded image will have, from its header alone.
+
+    Raises:
+        ImageError: If the format is refused or the header broken.
+    """
+    _, (width, height), turn = _header(file, name)
+    return (width, height) if turn in range(5, 9) else (height, width)
+
+
+def _header(file: IO[bytes], name: str) -> tuple[str, tuple[int, int], int]:
+    """Format, ``(width, height)`` as stored, and orientation."""
     plugin = _plugin_for(file, name)
     file.seek(0)
     try:
         with plugin(file) as image:
             turn = image.tag_v2.get(_ORIENTATION, 1) if isinstance(image, _TiffFile) else _orientation(image)
-            return str(image.format), turn if isinstance(turn, int) else 1
+            return str(image.format), image.size, turn if isinstance(turn, int) else 1
     except Exception as error:  # as in decode_image
         raise _broken(name, error) from error
 
