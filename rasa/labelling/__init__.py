@@ -1,0 +1,1 @@
+"""Label a folder of any size: plan, work, store, and what is done with the labels."""
