@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rasa.errors import InputError, RasaError
     from rasa.io.images import find_images, to_image
     from rasa.io.results import read_results, write_results
+    from rasa.labelling.label import label, open_dataset
     from rasa.loading import load
     from rasa.pipeline import Pipeline
     from rasa.protocols import Detector, Segmenter, Stage, Tagger
@@ -44,7 +45,9 @@ _HOMES = {
     "Tagger": "rasa.protocols",
     "Tags": "rasa.types",
     "find_images": "rasa.io.images",
+    "label": "rasa.labelling.label",
     "load": "rasa.loading",
+    "open_dataset": "rasa.labelling.label",
     "read_results": "rasa.io.results",
     "to_image": "rasa.io.images",
     "write_results": "rasa.io.results",
@@ -71,7 +74,9 @@ __all__ = [
     "Tags",
     "__version__",
     "find_images",
+    "label",
     "load",
+    "open_dataset",
     "read_results",
     "to_image",
     "write_results",

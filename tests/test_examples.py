@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from rasa.cli import COMMANDS
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -78,8 +80,7 @@ def test_code_of_documents_runs(path, lite, workshop):
 def test_commands_of_documents_are_there(path):
     lines = "\n".join(blocks(path, "bash") + blocks(path, "console")).splitlines()
     commands = {tuple(re.findall(r"[\w-]+", line)[1:2]) for line in lines if re.match(r"(\$ )?rasa \w", line)}
-    known = {"run", "presets", "models", "doctor", "weights"}
-    assert {command[0] for command in commands if command} <= known
+    assert {command[0] for command in commands if command} <= set(COMMANDS)
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert {match for line in lines for match in re.findall(r"^make ([a-z]+)", line)} <= targets
 

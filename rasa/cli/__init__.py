@@ -19,6 +19,12 @@ from rasa.cli._console import one_line_failures, one_line_warnings
 # Module with a Typer called `app`, and the first sentence of its help, which a test compares with the real one.
 COMMANDS = {
     "run": ("rasa.cli.run", "Tag, detect and segment photos."),
+    "label": ("rasa.cli.label", "Label any number of photos into a dataset."),
+    "report": ("rasa.cli.report", "Write a page about a labelled dataset."),
+    "export": ("rasa.cli.export", "Write a labelled dataset in the formats of other tools."),
+    "check": ("rasa.cli.check", "Ask the tagger about each box of a labelled dataset."),
+    "tune": ("rasa_ram.cli.tune", "Choose a threshold for each tag on labelled photos."),
+    "formats": ("rasa.cli.formats", "List the dataset formats and what each holds."),
     "presets": ("rasa.cli.presets", "List the presets and whether they can run here."),
     "models": ("rasa.cli.models", "List the models and whether they can run here."),
     "weights": ("rasa.cli.weights", "List, fetch and check the weights of models."),

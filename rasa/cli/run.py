@@ -76,7 +76,7 @@ def run(
     if out is not None:
         folder = OutputFolder(out, sources, pictures=pictures, masks=masks, compare=compare)
         folder.prepare(overwrite=overwrite)
-    _fetch_missing(config)
+    fetch_missing(config)
     pipeline = load(preset, **overrides)
     stream = pipeline.stream_with_images(sources, batch_size=batch_size, on_error=on_error.value, tags=wanted)
     job = _Job(cast("Generator[Processed]", stream), folder, len(sources), as_json)
@@ -188,7 +188,12 @@ def _find_photos(photos: Sequence[Path], out: Path | None) -> list[Path]:
     return kept
 
 
-def _fetch_missing(config: PipelineConfig) -> None:
+def fetch_missing(config: PipelineConfig) -> None:
+    """Fetch the checkpoints of ``config`` that are not in the cache.
+
+    Raises:
+        WeightsError: If one cannot be had that its model needs.
+    """
     needed = {name for model in config.models for name in find_model(model).checkpoints}
     for name in config_checkpoints(config):
         if name not in checkpoints():
