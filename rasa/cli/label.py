@@ -44,10 +44,10 @@ class Engine(StrEnum):
 @with_config_options
 def label(
     sources: Annotated[
-        list[Path],
+        list[str],  # a Path would make s3:/ of s3://
         typer.Argument(
             help="Photos, folders, patterns in quotes, manifests (CSV, JSON Lines, Parquet), tar and zip archives, "
-            "videos.",
+            "videos, addresses (https://, s3://, gs://).",
             show_default=False,
         ),
     ],

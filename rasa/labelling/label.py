@@ -43,7 +43,7 @@ def label(  # noqa: PLR0913  (one argument per choice of `rasa label`, all but t
 
     Args:
         sources: Files, folders (with all below), patterns, manifests (CSV, JSON Lines, Parquet), tar and zip
-            archives, videos.
+            archives, videos, addresses (``https://``, ``s3://``, ``gs://`` and others of fsspec).
         out: Folder of the dataset; made, or continued.
         preset: A preset of :func:`rasa.load`, or the path of a TOML file.
         pipeline: In place of a preset: ``"package.module:function"``, or a callable that can be pickled, which

@@ -1,4 +1,4 @@
-"""Where the bytes of an image are: a file, a member of an archive, a frame of a video, or an address."""
+"""Where the bytes of an image are: a file, a member of an archive, a frame of a video, an address, or an object."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from rasa.errors import FormatError
 
-Kind = Literal["file", "tar", "zip", "video", "url"]
+Kind = Literal["file", "tar", "zip", "video", "url", "object"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -19,13 +19,13 @@ class Locator:
     """Where to read an image; :func:`rasa.labelling.reading.read_bytes` does.
 
     Attributes:
-        kind: ``"file"``, ``"tar"``, ``"zip"``, ``"video"`` or ``"url"``.
+        kind: ``"file"``, ``"tar"``, ``"zip"``, ``"video"``, ``"url"`` or ``"object"`` (of fsspec).
         at: Absolute path of the file or archive, as ``os.fsdecode`` gives it (bytes that are no UTF-8 are kept as
             surrogates), or the address.
         member: Name inside the archive; ``""`` otherwise. It is compared, and never used as a path.
         position: Where in the file: offset in bytes of a tar member's content, number of a zip member in the
             directory, number of a video's frame; 0 otherwise.
-        size: Bytes of a tar member; -1 otherwise.
+        size: Bytes of a tar member, or of an object as it was listed; -1 otherwise.
     """
 
     kind: Kind

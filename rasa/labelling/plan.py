@@ -58,7 +58,8 @@ def plan_images(
         dataset_folder: Made if it is not there.
         sources: Folders, with all below; patterns such as ``photos/**/*.jpg``; images; manifests (.csv, .jsonl,
             .ndjson, .parquet) with a column path, relative to their own folder, or url; .tar, .tar.gz and .zip
-            archives; videos; addresses. A folder gives its images, not its archives: name those by a pattern.
+            archives; videos; addresses of the web; folders, patterns and images of object storage (``s3://``,
+            ``gs://`` and others of fsspec). A folder gives its images, not its archives: name those by a pattern.
         shard_size: Images of a shard.
         every: Take every n-th frame of a video.
         seconds: Take a frame of a video every so many seconds; 1 unless this or ``every`` is given.
@@ -70,6 +71,7 @@ def plan_images(
         InputError: If a source does not exist, or a number is out of its range.
         OutputError: If the plan cannot be written.
         FormatError: If a manifest, or the plan that is there, is damaged.
+        DependencyError: If the package that an address needs is not installed.
     """
     if isinstance(shard_size, bool) or not isinstance(shard_size, int) or shard_size < 1:
         raise InputError(f"shard_size must be a whole number of at least 1, got {shard_size!r}")

@@ -15,6 +15,7 @@ from rasa.io.images import printable
 from rasa.labelling.addresses import fetch
 from rasa.labelling.archives import read_tar, read_zip
 from rasa.labelling.locators import Kind, Locator
+from rasa.labelling.objects import read_object
 from rasa.labelling.video import read_frame
 
 _CHUNK = 2**20
@@ -26,7 +27,7 @@ def read_bytes(locator: Locator) -> bytes:
 
     Raises:
         ImageError: If it is missing, unreadable, empty or larger than the limit of its kind.
-        DependencyError: If a video is read without OpenCV.
+        DependencyError: If a video is read without OpenCV, or an object without the package of its protocol.
     """
     data = _READERS[locator.kind](locator)
     _checked_size(len(data), locator.member or locator.at)
@@ -121,4 +122,5 @@ _READERS: Mapping[Kind, Callable[[Locator], bytes]] = {
     "zip": read_zip,
     "video": read_frame,
     "url": lambda locator: fetch(locator.at),
+    "object": read_object,
 }

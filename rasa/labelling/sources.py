@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,8 @@ from rasa.labelling import manifests, video
 from rasa.labelling.addresses import is_address
 from rasa.labelling.archives import list_tar, list_zip
 from rasa.labelling.locators import Locator
+from rasa.labelling.objects import IN_MANIFESTS, Entry, list_objects, object_at, protocol_of
+from rasa.labelling.ordering import natural_key
 from rasa.labelling.video import check_step
 
 _TARS = (".tar", ".tar.gz", ".tgz")
@@ -30,7 +31,8 @@ class Found:
         path: What the user calls it, printable: the path as it was given, or the archive with the member's name.
         locator: Where to read it.
         size: Bytes of the file, archive or video; -1 where that is not known without reading.
-        mtime_ns: Time of its last change, nanoseconds; -1 where there is none.
+        mtime_ns: Time of its last change, nanoseconds, or a number that stands for an object's ETag; -1 where there
+            is none.
         error: Why it cannot be read, where listing shows that already; "" otherwise.
     """
 
@@ -62,6 +64,7 @@ def find_sources(sources: Iterable[StrPath] | StrPath, frames: Frames | None = N
     Raises:
         InputError: If there is no source, one does not exist, or a pattern matches nothing.
         FormatError: If a manifest is malformed.
+        DependencyError: If the package that an address needs is not installed.
     """
     given = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     if not given:
@@ -77,12 +80,25 @@ def _expand(source: str, frames: Frames) -> Iterator[Found]:
         return _listed(source, frames)
     if is_address(source):
         return iter([_found(source, Path())])
+    if protocol_of(source):
+        return _objects(source)
     matches = glob.glob(source, recursive=True) if glob.has_magic(source) else []  # noqa: PTH207  (absolute patterns)
     if not matches:
         where = "; check the path" if not glob.has_magic(source) else ": the pattern matches nothing"
         raise InputError(f"{printable(source)!r} does not exist{where} (the working folder is {str(Path.cwd())!r})")
     ordered = sorted(matches, key=lambda match: [natural_key(part) for part in Path(match).parts])
     return (found for match in ordered if _is_source(match) for found in _expand(match, frames))
+
+
+def _objects(address: str) -> Iterator[Found]:
+    if Path(address).suffix.lower() in _HOLDERS:
+        raise InputError(f"{printable(address)!r}: archives, videos and manifests are read from a disk only; copy it")
+    return map(_found_object, list_objects(address))
+
+
+def _found_object(entry: Entry) -> Found:
+    locator = Locator("object", entry.address, size=entry.size)
+    return Found(printable(entry.address), locator, entry.size, entry.mark, entry.error)
 
 
 def _is_source(match: str) -> bool:
@@ -135,6 +151,11 @@ def _manifest(path: str) -> Iterator[Found]:
 def _found(text: str, folder: Path) -> Found:
     if is_address(text):
         return Found(printable(text), Locator("url", text))
+    if protocol := protocol_of(text):
+        if protocol in IN_MANIFESTS:
+            return _found_object(object_at(text))
+        error = f"{printable(text)!r}: a manifest may not name {protocol}://, only {', '.join(sorted(IN_MANIFESTS))}"
+        return Found(printable(text), Locator("object", text), error=error)
     return found_file(str(folder / text))
 
 
@@ -190,10 +211,3 @@ def _is_wanted(entry: os.DirEntry[str]) -> bool:
 def _is_folder(path: str) -> bool:
     # The method of Path raises for a link to itself, and for what may not be looked at.
     return os.path.isdir(path)  # noqa: PTH112
-
-
-def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Sorts ``img2`` before ``img10``."""
-    # Splitting by a group alternates text and number, so that like is compared with like.
-    pieces = re.split(r"([0-9]+)", name.casefold())
-    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], name

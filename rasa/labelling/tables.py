@@ -17,14 +17,14 @@ except ImportError as error:
     raise DependencyError('labelled datasets need the package "pyarrow"; install the extra "label"') from error
 
 _PLACE = [
-    ("kind", pa.string()),  # of the locator: file, tar, zip, video, url
+    ("kind", pa.string()),  # of the locator: file, tar, zip, video, url, object
     ("at", pa.binary()),  # bytes of the path, which need not be text
     ("member", pa.binary()),
     ("position", pa.int64()),
     ("size", pa.int64()),
     ("place", pa.int64()),  # Locator.key
     ("stat_size", pa.int64()),  # of the file or archive when it was read
-    ("mtime_ns", pa.int64()),
+    ("mtime_ns", pa.int64()),  # or what stands for the ETag of an object
 ]
 
 PLAN_SCHEMA = pa.schema([
