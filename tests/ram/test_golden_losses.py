@@ -13,6 +13,7 @@ from rasa_ram.data.captions import clean_caption
 from rasa_ram.tokenizer import CaptionTokenizer
 from rasa_ram.training.losses import asymmetric_loss, caption_labels
 from rasa_ram.training.objective import Batch, CaptionBatch, compute_losses
+from rasa_ram.training.optimizer import build_optimizer
 from tests.ram import reference
 
 MODELS = ["ram", "tag2text", "ram_plus"]
@@ -132,7 +133,7 @@ def test_golden_losses_along_adamw_steps(load_case, name):
     golden, _, batch = load_case(name)
     columns = {"ram": "t2t tag dis total", "tag2text": "t2t tag total", "ram_plus": "tag dis alignment total"}
     model = training_model(reference.reference_folder(), name, golden)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, weight_decay=0.05)
+    optimizer = build_optimizer(model, rate=1e-4)
     steps = len(golden["adamw_losses"]) - 1
     rows = []
     for step in range(steps + 1):
