@@ -1,0 +1,1 @@
+"""Evaluation of taggers against images whose tags are known."""
