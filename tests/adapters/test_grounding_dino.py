@@ -415,8 +415,8 @@ class TestSizes:
     def test_a_size_is_never_empty_and_seldom_over_the_limit(self, height, width):
         short, long = sorted(resized_size((height, width)))
         assert short >= 1
-        # Rounding the short side moves the long one by at most half a pixel's share.
-        assert long <= 1333 * (1 + 0.5 / short) + 1
+        # The short side was rounded up by half a pixel at most, and the long one follows it.
+        assert long <= 1333 * short / (short - 0.5) + 1
         assert resized_size((width, height)) == resized_size((height, width))[::-1]
 
     def test_limits_are_checked(self):
