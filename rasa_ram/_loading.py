@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rasa import weights
 from rasa._suggest import did_you_mean
-from rasa._torch.files import read_metadata
+from rasa._torch.files import model_files, read_metadata
 from rasa._torch.fill import assign
 from rasa._torch.loading import torch_device, torch_dtype, without_init
 from rasa.errors import CheckpointError, OutputError, RasaWarning, UnknownModelError
@@ -65,12 +65,7 @@ def find_weights(source: str | os.PathLike[str], *, convert: Callable[..., Path]
 
 
 def _in_folder(folder: Path) -> tuple[Path, RamConfig]:
-    config, file = folder / "config.json", folder / "model.safetensors"
-    for part in (config, file):
-        if not part.is_file():
-            raise CheckpointError(
-                f"{folder} lacks {part.name}; a model's folder holds config.json and model.safetensors"
-            )
+    config, file = model_files(folder)
     try:
         text = config.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 import zipfile
@@ -40,6 +41,40 @@ class TensorFile:
     def shapes(self) -> dict[str, Shape]:
         """Shapes by the names in the file."""
         return {key: tuple(tensor.shape) for key, tensor in self.tensors.items()}
+
+
+def model_files(folder: Path) -> tuple[Path, Path]:
+    """``config.json`` and ``model.safetensors`` of a model's folder.
+
+    Raises:
+        CheckpointError: If one of them is missing.
+    """
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    for part in (config, weights):
+        if not part.is_file():
+            raise CheckpointError(
+                f"{folder} lacks {part.name}; a model's folder holds config.json and model.safetensors"
+            )
+    return config, weights
+
+
+def read_settings(path: Path, *, cure: str = "fetch it again") -> dict[str, Any]:
+    """Read a JSON object of a model's folder, such as ``config.json``.
+
+    Args:
+        path: The file.
+        cure: What the user can do if it cannot be read; the end of the error's text.
+
+    Raises:
+        CheckpointError: If the file is missing or no JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {path} ({error}); {cure}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, got {type(values).__name__}; {cure}")
+    return values
 
 
 def open_tensors(path: Path) -> TensorFile:

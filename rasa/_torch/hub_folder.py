@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,24 +12,11 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
+from rasa._torch.files import read_settings
 from rasa.errors import CheckpointError, DependencyError
 
-
-def read_settings(folder: Path, file: str) -> Mapping[str, Any]:
-    """A JSON object of a hub folder, such as ``config.json``.
-
-    Raises:
-        CheckpointError: If the file is missing or no JSON object.
-    """
-    path = folder / file
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        cure = "fetch the whole folder of the model: config.json, *.safetensors, tokenizer and preprocessor files"
-        raise CheckpointError(f"cannot read {path} ({error}); {cure}") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, got {type(values).__name__}; fetch it again")
-    return values
+# What transformers needs beside the weights.
+WHOLE_FOLDER = "fetch the whole folder of the model: config.json, *.safetensors, tokenizer and preprocessor files"
 
 
 def load_hub_model(folder: Path, kind: Any, *, family: str) -> Any:
@@ -45,7 +31,7 @@ def load_hub_model(folder: Path, kind: Any, *, family: str) -> Any:
         CheckpointError: If the folder is of another family, or its weights are missing, damaged or do not fit.
         DependencyError: If a package that its configuration asks for is not installed.
     """
-    found = read_settings(folder, "config.json").get("model_type")
+    found = read_settings(folder / "config.json", cure=WHOLE_FOLDER).get("model_type")
     if found != family:
         raise CheckpointError(f'{folder} holds a model of the type "{found}", not "{family}"')
     try:

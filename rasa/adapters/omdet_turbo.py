@@ -20,7 +20,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import OmDetTurboForObjectDetection
 
 from rasa._torch.dense import use_dense
-from rasa._torch.hub_folder import load_hub_model, load_hub_tokenizer, read_settings
+from rasa._torch.files import read_settings
+from rasa._torch.hub_folder import WHOLE_FOLDER, load_hub_model, load_hub_tokenizer
 from rasa._torch.loading import torch_device, torch_dtype
 from rasa._torch.squash import Squash
 from rasa._torch.tag_texts import TagTexts, TextOptions, batches_of_like, check_lists, chosen_instances
@@ -168,7 +169,7 @@ def load_omdet_turbo(
 
 
 def _squash(folder: Path) -> Squash:
-    settings = read_settings(folder, "preprocessor_config.json")
+    settings = read_settings(folder / "preprocessor_config.json", cure=WHOLE_FOLDER)
     try:
         height, width = settings["size"]["height"], settings["size"]["width"]
         # The published settings state mean and deviation in levels of 256 and do not rescale.

@@ -21,7 +21,8 @@ from transformers import Owlv2ForObjectDetection
 from transformers.models.owlv2.image_processing_pil_owlv2 import Owlv2ImageProcessorPil
 
 from rasa._torch.dense import use_dense
-from rasa._torch.hub_folder import load_hub_model, load_hub_tokenizer, read_settings
+from rasa._torch.files import read_settings
+from rasa._torch.hub_folder import WHOLE_FOLDER, load_hub_model, load_hub_tokenizer
 from rasa._torch.loading import torch_device, torch_dtype
 from rasa._torch.tag_texts import TagTexts, TextOptions, check_lists, chosen_instances
 from rasa._torch.text_detector import TextDetector
@@ -140,7 +141,7 @@ def _unmistakable(image: Image) -> ByteArray:
 
 
 def _processor(folder: Path, side: int) -> Owlv2ImageProcessorPil:
-    settings = dict(read_settings(folder, "preprocessor_config.json"))
+    settings = dict(read_settings(folder / "preprocessor_config.json", cure=WHOLE_FOLDER))
     size = settings.get("size")
     if size != {"height": side, "width": side}:
         raise CheckpointError(f"{folder}: preprocessor_config.json makes images of size {size}, the model reads {side}")

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rasa.errors import FormatError, InputError
+from rasa.formats._class_ids import class_ids
 
 Feature = Mapping[str, Any]
 
@@ -108,6 +109,20 @@ def own_metadata(path: Path, *, schema: str) -> Mapping[str, Any]:
     if not isinstance(own, dict) or own.get("schema") != schema:
         raise FormatError(f"{path} was not written by rasa as {schema!r}; its schema does not say so")
     return own
+
+
+def own_classes(path: Path, *, schema: str) -> tuple[str, ...]:
+    """The class names that a file of the kind ``schema`` was written with, in the order of their ids.
+
+    Raises:
+        FormatError: If the file is no Parquet, is of another kind, or has no list of distinct classes.
+        InputError: If it cannot be read.
+    """
+    own = own_metadata(path, schema=schema)
+    try:
+        return tuple(class_ids(own["classes"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{path} has no list of classes in its metadata: {error}") from error
 
 
 def read_rows(path: Path, columns: Sequence[str], *, batch_rows: int) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -21,7 +21,7 @@ from rasa.errors import FormatError, InputError
 from rasa.formats._class_ids import class_ids, id_of, write_class_names
 from rasa.formats._folder import image_bytes, new_folder, samples_to_write
 from rasa.formats._objects import check_mask_bytes, checked_size
-from rasa.formats._parquet import GroupedWriter, class_label, feature, list_of, own_metadata, read_rows, schema_of
+from rasa.formats._parquet import GroupedWriter, class_label, feature, list_of, own_classes, read_rows, schema_of
 from rasa.formats.samples import SPLITS, Sample, Split, WriteReport
 from rasa.ops.boxes import box_areas
 from rasa.ops.masks import mask_areas
@@ -180,11 +180,7 @@ def _objects(sample: Sample, known: Mapping[str, int]) -> Mapping[str, Any]:
 
 
 def _read_file(path: Path, split: Split) -> Iterator[Sample]:
-    own = own_metadata(path, schema=_SCHEMA)
-    try:
-        classes = tuple(class_ids(own["classes"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{path} has no list of classes in its metadata: {error}") from error
+    classes = own_classes(path, schema=_SCHEMA)
     for number, row in read_rows(path, list(_COLUMNS), batch_rows=4):
         try:
             yield _sample(row, classes, split)

@@ -18,7 +18,7 @@ from rasa.errors import FormatError
 from rasa.formats._class_ids import class_ids, id_of, write_class_names
 from rasa.formats._folder import new_folder, samples_to_write
 from rasa.formats._objects import lose_tags
-from rasa.formats._parquet import GroupedWriter, feature, list_of, own_metadata, read_rows, schema_of
+from rasa.formats._parquet import GroupedWriter, feature, list_of, own_classes, read_rows, schema_of
 from rasa.formats.samples import Sample, WriteReport
 from rasa.formats.tag_table import lose_all_but_tags
 from rasa.types import Result, Tags
@@ -70,11 +70,7 @@ def read_tags_parquet(folder: Path) -> Iterator[Sample]:
         InputError: If it cannot be read.
     """
     path = Path(folder) / _FILE
-    own = own_metadata(path, schema=_SCHEMA)
-    try:
-        classes = tuple(class_ids(own["classes"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{path} has no list of classes in its metadata: {error}") from error
+    classes = own_classes(path, schema=_SCHEMA)
     for number, row in read_rows(path, list(_COLUMNS), batch_rows=64):
         try:
             yield _sample(row, classes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -19,7 +18,7 @@ from transformers import (
 )
 
 from rasa._suggest import did_you_mean
-from rasa._torch.files import open_tensors
+from rasa._torch.files import open_tensors, read_settings
 from rasa._torch.loading import torch_device, torch_dtype, without_init
 from rasa.adapters.grounding_dino.detector import BOX_THRESHOLD, GroundingDino
 from rasa.adapters.grounding_dino.keys import SWIN, Weight, in_memory, original_key, published_name, read_names
@@ -224,7 +223,7 @@ def _read_config(folder: Path) -> Any:
     for part in ("config.json", "model.safetensors"):
         if not (folder / part).is_file():
             raise CheckpointError(f"{folder} lacks {part}; a hub folder has config.json and model.safetensors")
-    settings = _read_json(folder / "config.json")
+    settings = read_settings(folder / "config.json")
     kind = settings.get("model_type")
     if kind not in _CLASSES:
         raise CheckpointError(f"{folder} holds a model of the type {kind!r}; expected one of {', '.join(_CLASSES)}")
@@ -241,23 +240,13 @@ def _limits_of(folder: Path | None) -> Limits:
     file = folder / "preprocessor_config.json" if folder else None
     if file is None or not file.is_file():
         return PUBLISHED_LIMITS
-    size = _read_json(file).get("size") or {}
+    size = read_settings(file).get("size") or {}
     try:
         return Limits(int(size["shortest_edge"]), int(size["longest_edge"]))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f'{file}: "size" must have shortest_edge and longest_edge in pixels, got {size}'
         ) from error
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {file}: {error}; fetch it again") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{file} must hold a JSON object, got {type(value).__name__}; fetch it again")
-    return value
 
 
 def build_detector(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from rasa._suggest import did_you_mean
-from rasa._torch.files import open_tensors
+from rasa._torch.files import model_files, open_tensors, read_settings
 from rasa.adapters.sam.architecture import DECODER_HEADS, SamArchitecture, architecture_of, transformers_config
 from rasa.adapters.sam.keys import is_transformers, to_published
 from rasa.adapters.sam.network import SamNetwork, SamWeights
@@ -137,17 +136,9 @@ def _find(source: str | os.PathLike[str]) -> _Found:
 
 
 def _in_folder(folder: Path) -> tuple[Path, dict[str, Any]]:
-    config, file = folder / "config.json", folder / "model.safetensors"
-    for part in (config, file):
-        if not part.is_file():
-            raise CheckpointError(
-                f"{folder} lacks {part.name}; a model's folder holds config.json and model.safetensors"
-            )
-    try:
-        values = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {config}: {error}; fetch the folder again") from error
-    kind = values.get("model_type") if isinstance(values, dict) else None
+    config, file = model_files(folder)
+    values = read_settings(config, cure="fetch the folder again")
+    kind = values.get("model_type")
     if kind not in ("sam", "sam_hq"):
         raise CheckpointError(f'{config} is of a model of type {kind!r}, not "sam" or "sam_hq"; pass a SAM folder')
     return file, values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from transformers.models.sam2.configuration_sam2 import Sam2HieraDetConfig, Sam2
 
 from rasa._suggest import did_you_mean
 from rasa._torch.dense import use_dense
-from rasa._torch.files import open_tensors
+from rasa._torch.files import open_tensors, read_settings
 from rasa._torch.fill import fill_module
 from rasa.adapters.sam2.keys import convert_keys
 from rasa.adapters.sam2.segmenter import Sam2Segmenter
@@ -112,12 +111,8 @@ def read_hub_config(folder: Path) -> Sam2Config:
         CheckpointError: If the file is missing, malformed or of another family.
     """
     path = folder / "config.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        cure = "a model's folder holds config.json and model.safetensors"
-        raise CheckpointError(f"cannot read {path} ({error}); {cure}") from error
-    kind = values.get("model_type") if isinstance(values, dict) else None
+    values = read_settings(path, cure="a model's folder holds config.json and model.safetensors")
+    kind = values.get("model_type")
     if kind not in ("sam2", "sam2_video"):
         raise CheckpointError(f'{path} is of the model type "{kind}", not of SAM 2 (sam2, sam2_video)')
     parts = ("vision_config", "prompt_encoder_config", "mask_decoder_config")

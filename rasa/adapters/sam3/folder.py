@@ -10,7 +10,6 @@ Source:
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rasa._torch.files import open_tensors
+from rasa._torch.files import open_tensors, read_settings
 from rasa._weight_folders import SAM3
 from rasa.errors import CheckpointError, WeightsError
 
@@ -121,19 +120,15 @@ def _found() -> Path:
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}; fetch it again") from error
-    kind = values.get("model_type") if isinstance(values, dict) else None
+    values = read_settings(path)
+    kind = values.get("model_type")
     if kind not in ("sam3", "sam3_video", "sam3_tracker"):
         raise CheckpointError(f'{path} is of the model type "{kind}", not of SAM 3 (sam3_video, sam3, sam3_tracker)')
     needed = ("detector_config", "tracker_config") if kind == "sam3_video" else ("vision_config",)
     for part in needed:
         if not isinstance(values.get(part), dict):
             raise CheckpointError(f"{path} lacks {part}; fetch it again")
-    checked: Mapping[str, Any] = values
-    return checked
+    return values
 
 
 def _refused(tensors: Mapping[str, Tensor], prefixes: tuple[str, ...], name: str) -> Mapping[str, Tensor]:
