@@ -206,6 +206,8 @@ class LocalEngine:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=self._environment(number),
+            # Ctrl-C in a terminal goes to a whole group; this process alone is to hear it, and ends the workers.
+            process_group=0 if os.name == "posix" else None,
         )
         worker = Worker(number, process)
         for former in self._all[number : number + 1]:

@@ -24,7 +24,7 @@ from rasa.labelling.worker import Labeller
 
 def main() -> None:
     """Build a pipeline and label shards until nobody wants any more."""
-    # Ctrl-C in a terminal reaches all processes of the run; the one that drives them ends them.
+    # Where there are no process groups, Ctrl-C reaches the workers too; the process that drives them ends them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
     wire = _Wire()

@@ -102,6 +102,18 @@ def test_an_interrupted_run_keeps_its_finished_shards(photos, tmp_path, start_la
     assert finished.items() <= stamps(out).items()
 
 
+def test_an_interrupt_while_workers_start_is_one_line(photos, tmp_path, start_label):
+    for wait in (0.0, 0.1, 0.2, 0.3):
+        out = tmp_path / f"out-{wait}"
+        process = start_label(photos(8), "--out", out, "--pipeline", "fakes:slow", "--workers", "2")
+        while not out.exists() and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(wait)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+        assert (process.returncode, "Traceback" in errors) == (130, False), errors
+
+
 def test_two_runs_at_once_share_the_work(photos, tmp_path, content, start_label, logged):
     folder = photos(40)
     arguments = [folder, "--pipeline", "fakes:slow", "--shard-size", "4"]
