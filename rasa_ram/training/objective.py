@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rasa.errors import InputError
+from rasa_ram.data.samples import CaptionBatch
 from rasa_ram.modeling.ram import Ram
 from rasa_ram.training.losses import (
     Losses,
@@ -20,23 +21,6 @@ from rasa_ram.training.losses import (
 
 # Tokens of "[DEC] a picture of" (published code).
 PROMPT_LENGTH = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CaptionBatch:
-    """What the captioner learns from; L tag tokens, S caption tokens.
-
-    Attributes:
-        tag_ids: int64 ``(B, L)``, the caption's tags, from ``CaptionTokenizer.encode_tags``.
-        tag_mask: ``(B, L)``, 1 for tokens and 0 for padding.
-        caption_ids: int64 ``(B, S)``, from ``CaptionTokenizer.encode_captions``.
-        caption_mask: ``(B, S)``, 1 for tokens and 0 for padding.
-    """
-
-    tag_ids: Tensor
-    tag_mask: Tensor
-    caption_ids: Tensor
-    caption_mask: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -10,9 +10,10 @@ import torch
 
 from rasa_ram._names import tied_aliases, weight_table
 from rasa_ram.data.captions import clean_caption
+from rasa_ram.data.samples import CaptionBatch
 from rasa_ram.tokenizer import CaptionTokenizer
 from rasa_ram.training.losses import asymmetric_loss, caption_labels
-from rasa_ram.training.objective import Batch, CaptionBatch, compute_losses
+from rasa_ram.training.objective import Batch, compute_losses
 from rasa_ram.training.optimizer import build_optimizer
 from tests.ram import reference
 

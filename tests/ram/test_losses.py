@@ -9,6 +9,7 @@ from rasa.errors import InputError
 from rasa_ram.builders import build
 from rasa_ram.config import RamConfig, SwinConfig, TextConfig
 from rasa_ram.data.captions import clean_caption
+from rasa_ram.data.samples import CaptionBatch
 from rasa_ram.training.losses import (
     LABEL_SMOOTHING,
     alignment_loss,
@@ -18,7 +19,7 @@ from rasa_ram.training.losses import (
     combine,
     distillation_loss,
 )
-from rasa_ram.training.objective import Batch, CaptionBatch, compute_losses
+from rasa_ram.training.objective import Batch, compute_losses
 
 VISION = SwinConfig(image_size=16, embed_dim=8, depths=(1, 1), heads=(1, 2), window=2)
 
