@@ -34,6 +34,7 @@ class Samples:
         image_paths: B names, for messages and for the inspection of a failed batch.
         pixels: float32 ``(B, 3, S, S)``, normalised, the student's view.
         targets: float32 ``(B, T)``, 1 where a tag is present and 0 elsewhere.
+        known: bool ``(B, T)``, False where nobody knows whether a tag is present; None where all are known.
         teacher_pixels: float32 ``(B, 3, R, R)``, normalised as CLIP wants it; None where no teacher is asked.
         captions: For the captioner; None where there is none.
         texts: B cleaned captions, for RAM++'s alignment; None where it is not asked for.
@@ -42,6 +43,7 @@ class Samples:
     image_paths: tuple[str, ...]
     pixels: Tensor
     targets: Tensor
+    known: Tensor | None = None
     teacher_pixels: Tensor | None = None
     captions: CaptionBatch | None = None
     texts: tuple[str, ...] | None = None

@@ -39,7 +39,7 @@ class Losses:
     alignment: Tensor | None = None
 
 
-def asymmetric_loss(
+def asymmetric_loss(  # noqa: PLR0913  (the last four are options of their own)
     logits: Tensor,
     targets: Tensor,
     *,
@@ -47,6 +47,7 @@ def asymmetric_loss(
     gamma_pos: float = 0.0,
     clip: float | None = 0.05,
     weight_gradient: bool = False,
+    known: Tensor | None = None,
 ) -> Tensor:
     """Multi-label loss that down-weights easy negatives.
 
@@ -60,6 +61,7 @@ def asymmetric_loss(
         gamma_pos: Focusing power of the positives.
         clip: Shift of the negatives, in [0, 1); None is 0.
         weight_gradient: Whether the focusing weight is differentiated too; published models took it as constant.
+        known: bool, same shape, False where nobody knows whether the tag is present; None where all are known.
 
     Returns:
         Scalar: the sum over all entries, in nats.
@@ -71,6 +73,8 @@ def asymmetric_loss(
         Ridnik et al., "Asymmetric Loss for Multi-Label Classification", arXiv:2009.14119.
     """
     _require_same_shape("logits", logits, "targets", targets)
+    if known is not None:
+        _require_same_shape("logits", logits, "known", known)
     shift = 0.0 if clip is None else clip
     if not 0 <= shift < 1 or gamma_neg < 0 or gamma_pos < 0:
         raise InputError(f"clip must be in [0, 1) and gammas at least 0, got {clip}, {gamma_neg} and {gamma_pos}")
@@ -84,7 +88,7 @@ def asymmetric_loss(
         likelihood = present * targets + absent * (1 - targets)
         weight = (1 - likelihood) ** (gamma_pos * targets + gamma_neg * (1 - targets))
         log_likelihood = log_likelihood * (weight if weight_gradient else weight.detach())
-    return -log_likelihood.sum()
+    return -(log_likelihood if known is None else log_likelihood * known).sum()
 
 
 def caption_labels(ids: Tensor, mask: Tensor, *, prompt_length: int) -> Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from rasa.errors import InputError
+from rasa_ram.config import Family
 from rasa_ram.data.samples import CaptionBatch
 from rasa_ram.modeling.ram import Ram
 from rasa_ram.training.losses import (
@@ -30,6 +32,8 @@ class Batch:
     Attributes:
         pixels: float ``(B, 3, S, S)``, normalised.
         targets: ``(B, T)``, 1 where a tag is present and 0 elsewhere.
+        known: bool ``(B, T)``, False where nobody knows whether a tag is present: it costs and teaches nothing.
+            None where all are known, as in the published data.
         captions: For RAM and Tag2Text.
         image_features: float ``(B, C)``, CLIP's, not normalised; for RAM and RAM++.
         text_features: float ``(B, C)``, CLIP's of one caption per image, unit-norm; for RAM++.
@@ -37,32 +41,35 @@ class Batch:
 
     pixels: Tensor
     targets: Tensor
+    known: Tensor | None = None
     captions: CaptionBatch | None = None
     image_features: Tensor | None = None
     text_features: Tensor | None = None
 
 
 # What each family learns from besides tags.
-_NEEDS = {
+PARTS: Mapping[Family, tuple[str, ...]] = {
     "ram": ("captions", "image_features"),
     "tag2text": ("captions",),
     "ram-plus": ("image_features", "text_features"),
 }
 
 
-def compute_losses(model: Ram, batch: Batch) -> Losses:
+def compute_losses(model: Ram, batch: Batch, *, parts: Collection[str] | None = None) -> Losses:
     """Run the model on a batch and compute its losses; ``Losses.total`` is what to differentiate.
 
     Args:
         model: RAM, Tag2Text (both with a captioner) or RAM++; its mode, training or evaluation, decides on dropout.
-        batch: Samples with all that the family learns from.
+        batch: Samples with all that ``parts`` names, and nothing else.
+        parts: What is learned besides tags, some of ``PARTS`` of the family, such as none at all where a data set
+            has no captions. None is all of them, as published.
 
     Raises:
-        InputError: If the batch lacks what the family learns from or holds more, or the model has no captioner.
+        InputError: If the batch holds other parts, the family has not such a part, or the model has no captioner.
     """
-    _check(model, batch)
+    _check(model, batch, PARTS[model.config.family] if parts is None else parts)
     memory = model.encode_image(batch.pixels)
-    tag = asymmetric_loss(model.decode(memory, model.queries()), batch.targets)
+    tag = asymmetric_loss(model.decode(memory, model.queries()), batch.targets, known=batch.known)
     t2t = dis = alignment = None
     if batch.captions is not None:
         t2t = _caption_loss(model, batch.captions, memory)
@@ -73,12 +80,15 @@ def compute_losses(model: Ram, batch: Batch) -> Losses:
     return combine(tag=tag, t2t=t2t, dis=dis, alignment=alignment)
 
 
-def _check(model: Ram, batch: Batch) -> None:
+def _check(model: Ram, batch: Batch, parts: Collection[str]) -> None:
     family = model.config.family
+    if foreign := sorted(set(parts) - set(PARTS[family])):
+        raise InputError(f"{family} learns from {' and '.join(PARTS[family])} besides targets, not from {foreign[0]}")
     given = [part for part in ("captions", "image_features", "text_features") if getattr(batch, part) is not None]
-    if sorted(given) != sorted(_NEEDS[family]):
+    if set(given) != set(parts):
+        wanted = [part for part in PARTS[family] if part in parts]
         raise InputError(
-            f"a batch for {family} must hold {' and '.join(_NEEDS[family])} besides targets, "
+            f"a batch for {family} must hold {' and '.join(wanted) or 'nothing'} besides targets, "
             f"got {' and '.join(given) or 'neither'}"
         )
     if batch.captions is not None and model.config.text is None:

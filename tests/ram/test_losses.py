@@ -133,6 +133,28 @@ def test_a_batch_must_hold_what_the_family_learns_from():
         compute_losses(tiny("tag2text"), Batch(pixels=batch.pixels, targets=batch.targets, captions=captions))
 
 
+def test_a_batch_may_teach_tags_alone_if_asked():
+    batch = Batch(pixels=torch.zeros(1, 3, 16, 16), targets=torch.zeros(1, 4))
+    losses = compute_losses(tiny("ram"), batch, parts=())
+    assert (losses.t2t, losses.dis, losses.total) == (None, None, losses.tag)
+    with pytest.raises(InputError, match="a batch for ram must hold image_features besides targets, got neither"):
+        compute_losses(tiny("ram"), batch, parts=("image_features",))
+    with pytest.raises(InputError, match="tag2text learns from captions besides targets, not from text_features"):
+        compute_losses(tiny("tag2text"), batch, parts=("text_features",))
+
+
+def test_unknown_tags_cost_and_teach_nothing():
+    logits = torch.tensor([[2.0, 1.0, -1.0]], requires_grad=True)
+    targets, known = torch.tensor([[0, 0, 1]]), torch.tensor([[True, False, True]])
+    loss = asymmetric_loss(logits, targets, known=known)
+    loss.backward()
+    assert loss.item() == pytest.approx(asymmetric_loss(logits[:, [0, 2]], targets[:, [0, 2]]).item())
+    assert logits.grad[0, 1] == 0
+    assert (logits.grad[0, [0, 2]] != 0).all()
+    with pytest.raises(InputError, match="logits and known must have the same shape"):
+        asymmetric_loss(logits, targets, known=known[:, :2])
+
+
 def test_a_few_steps_lower_every_loss_of_tag2text():
     torch.manual_seed(0)
     text = TextConfig(vocab_size=12, width=16, layers=2, heads=2, intermediate=32, max_positions=16, dropout=0.0)
