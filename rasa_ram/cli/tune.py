@@ -46,7 +46,8 @@ def tune(
     a low --tag-threshold first: below the lowest score that was kept nothing is known, and nothing is chosen. Tags
     with too few examples, or for which --precision cannot be reached, keep their threshold.
     """
-    from rasa.labelling.tune import read_truth, score_table, threshold_quality, tune_thresholds
+    from rasa.labelling.tune import read_truth, score_table
+    from rasa.ops.thresholds import threshold_quality, tune_thresholds
     from rasa_ram.vocabulary_files import read_vocabulary, write_vocabulary
 
     target = vocabulary if out is None else out

@@ -8,7 +8,8 @@ from hypothesis.extra.numpy import arrays
 
 from rasa import Tags
 from rasa.errors import FormatError, InputError
-from rasa.labelling.tune import read_scores, read_truth, score_table, threshold_quality, tune_thresholds
+from rasa.labelling.tune import read_scores, read_truth, score_table
+from rasa.ops.thresholds import threshold_quality, tune_thresholds
 
 VALUES = st.sampled_from([0.0, 0.1, 0.25, 0.3, 0.301, 0.5, 0.9, 1.0])
 
