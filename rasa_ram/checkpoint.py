@@ -3,6 +3,7 @@
     published .pth, plain state dict or slim file --read_checkpoint--> tensors by our names
     the same --convert_file--> slim safetensors file: the weights alone, each once, with their configuration
     name, file or folder --load--> model
+    model --save--> folder with the same file, its configuration and its vocabulary
 
 Nothing here runs code from a file, leaves a weight at its random value, or drops a tensor that
 ``rasa_ram/_names.py`` does not name.
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from rasa._files import write_atomically
 from rasa._torch.files import TensorFile, open_tensors
 from rasa._version import __version__
 from rasa.errors import CheckpointError, InputError
@@ -29,8 +31,13 @@ from rasa_ram._names import our_aliases
 from rasa_ram.builders import build
 from rasa_ram.config import RamConfig
 from rasa_ram.modeling.ram import Ram
+from rasa_ram.vocabulary import Vocabulary
+from rasa_ram.vocabulary_files import write_vocabulary
 
-__all__ = ["convert_file", "convert_state_dict", "load", "read_checkpoint", "read_config"]
+__all__ = ["VOCABULARY", "convert_file", "convert_state_dict", "load", "read_checkpoint", "read_config", "save"]
+
+# Name of the vocabulary in a model's folder.
+VOCABULARY = "vocabulary.json"
 
 
 def convert_state_dict(
@@ -155,6 +162,47 @@ def load(
     config = _with_text(config or known or _config_of(opened), opened, text=text)
     tensors = convert_state_dict(opened.tensors, config, name=str(path))
     return fill(lambda: build(config), tensors, aliases=our_aliases(config), device=device, dtype=dtype)
+
+
+def save(
+    model: Ram,
+    folder: str | os.PathLike[str],
+    vocabulary: Vocabulary | None = None,
+    *,
+    weights: Mapping[str, Tensor] | None = None,
+) -> Path:
+    """Write a model as a folder that :func:`load` and :func:`rasa_ram.load_tagger` take.
+
+    Each file appears whole or not at all, the weights last: a folder that holds them is complete.
+
+    Args:
+        model: On any device and in any floating-point type; written as float32.
+        folder: Gets ``config.json``, ``model.safetensors`` and ``vocabulary.json``; it is made, and files
+            of these names are replaced.
+        vocabulary: One tag per row of the model; None writes no vocabulary, and the folder does not tell its tags.
+        weights: To be written instead of the model's own, such as their moving average, by names of ``state_dict``.
+
+    Returns:
+        The weights' file.
+
+    Raises:
+        InputError: If the vocabulary has another number of tags than the model.
+        OutputError: If a file cannot be written.
+    """
+    folder, config = Path(folder), model.config
+    if vocabulary is not None and len(vocabulary) != config.num_tags:
+        raise InputError(f"the vocabulary has {len(vocabulary)} tags, the model {config.num_tags}; pass its own")
+    aliases = our_aliases(config)
+    tensors = {name: t for name, t in (weights or model.state_dict()).items() if name not in aliases}
+    with write_atomically(folder / "config.json", text=True, make_folder=True) as file:
+        file.write(config_to_json(config))
+    if vocabulary is not None:
+        write_vocabulary(vocabulary, folder / VOCABULARY)
+    path = folder / "model.safetensors"
+    shapes = [(name, tuple(tensor.shape)) for name, tensor in tensors.items()]
+    metadata = {"schema": SCHEMA, "format": "pt", "config": config_to_json(config), "rasa_version": __version__}
+    write_slim(path, shapes, ((name, tensor.cpu()) for name, tensor in tensors.items()), metadata)
+    return path
 
 
 def _config_of(opened: TensorFile) -> RamConfig:

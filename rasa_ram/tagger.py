@@ -20,13 +20,14 @@ from rasa.arrays import FloatArray
 from rasa.errors import ContractError, InputError
 from rasa.types import Image, Tags
 from rasa.weights import checkpoints
-from rasa_ram.checkpoint import load
+from rasa_ram.checkpoint import VOCABULARY, load
 from rasa_ram.config import RamConfig
 from rasa_ram.modeling.label_embedding import LabelQueries
 from rasa_ram.open_vocabulary import LabelGroup, fingerprint, label_groups
 from rasa_ram.preprocess import preprocess
 from rasa_ram.published import denied_tags, load_vocabulary
 from rasa_ram.vocabulary import Vocabulary
+from rasa_ram.vocabulary_files import read_vocabulary
 
 if TYPE_CHECKING:  # open_clip is needed for tags outside the vocabulary alone
     from rasa_ram.text_encoder import TextEncoder
@@ -333,7 +334,7 @@ def load_tagger(
 
     Args:
         source: See :func:`rasa_ram.load`.
-        vocabulary: One tag per row of the model; None takes the published one, which a file does not tell.
+        vocabulary: One tag per row of the model; None takes the published one, or ``vocabulary.json`` of a folder.
         device: As torch names it.
         dtype: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"float64"``.
         compile: Whether torch.compile makes kernels of the model at the first call, which takes minutes for
@@ -347,9 +348,12 @@ def load_tagger(
     """
     name = os.fspath(source)
     known = checkpoints().get(name)
-    if vocabulary is None:
-        if known is None and Path(name).exists():
+    if vocabulary is None and known is None and Path(name).exists():
+        beside = Path(name) / VOCABULARY
+        if not beside.is_file():
             raise InputError(f"{name} does not tell its tags; pass vocabulary=, for example load_vocabulary(...)")
+        vocabulary = read_vocabulary(beside)
+    elif vocabulary is None:
         vocabulary = load_vocabulary(name)
         options = {"deny": denied_tags(name), **options}
     provenance = {"checkpoint": Path(name).name} | ({} if known is None else {"sha256": known.sha256})

@@ -14,8 +14,10 @@ from rasa.errors import ContractError, InputError, RasaWarning, UnknownModelErro
 from rasa.testing import check_tagger, sample_images
 from rasa.types import KINDS, Image
 from rasa.weights import checkpoints
-from rasa_ram.checkpoint import convert_file
+from rasa_ram.builders import build
+from rasa_ram.checkpoint import convert_file, save
 from rasa_ram.checkpoint import load as load_model
+from rasa_ram.config import TextConfig
 from rasa_ram.preprocess import preprocess
 from rasa_ram.published import denied_tags, load_vocabulary
 from rasa_ram.tagger import THRESHOLD, RamTagger, load_tagger
@@ -411,3 +413,27 @@ def test_a_runtime_that_cannot_be_moved_says_so():
     tagger = RamTagger(Fixed(tiny_model("ram")), VOCABULARY)
     with pytest.raises(InputError, match="Fixed cannot be moved to cuda; load the model with PyTorch"):
         tagger.to("cuda")
+
+
+@pytest.mark.parametrize("family", ["ram", "ram-plus", "tag2text"])
+def test_a_saved_model_is_a_folder_that_tags(family, tmp_path):
+    model = tiny_model(family)
+    path = save(model, tmp_path / "model", VOCABULARY)
+    assert {file.name for file in path.parent.iterdir()} == {"config.json", "model.safetensors", "vocabulary.json"}
+    loaded = load_tagger(path.parent)
+    np.testing.assert_array_equal(loaded.scores(IMAGES), RamTagger(model, VOCABULARY).scores(IMAGES))
+    assert loaded.vocabulary.fingerprint == VOCABULARY.fingerprint
+
+
+def test_a_saved_captioner_keeps_its_ties(tmp_path):
+    config = replace(
+        tiny_model("tag2text").config,
+        text=TextConfig(vocab_size=30, width=24, layers=2, heads=2, intermediate=48, max_positions=12),
+    )
+    model = build(config)
+    loaded = load_model(save(model, tmp_path).parent, text=True)
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+    with pytest.raises(InputError, match="does not tell its tags"):
+        load_tagger(tmp_path)
+    with pytest.raises(InputError, match="the vocabulary has 2 tags, the model 12"):
+        save(model, tmp_path, Vocabulary(("a", "b")))
