@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_SETUP := $(VENV)/.installed-demo
 TEST_SETUP := $(VENV)/.installed-test
-TEST_EXTRAS := lite,label,ram,dino,sam,openvino,dev
+TEST_EXTRAS := lite,label,ram,dino,sam,openvino,train,engine,dev
 # Processes that share the tests out by file; each takes up to 3 GB.
 WORKERS ?= 2
 

@@ -15,8 +15,8 @@ from packaging.utils import canonicalize_name
 from rasa import __version__
 from rasa.weights import checkpoints, find
 
-EXTRAS = {"lite", "ram", "dino", "sam", "label", "ray", "train", "app", "openvino", "docs", "dev", "all"}
-TEST_EXTRAS = ("lite", "label", "ram", "dino", "sam", "openvino", "dev")
+EXTRAS = {"lite", "ram", "dino", "sam", "label", "ray", "train", "engine", "app", "openvino", "docs", "dev", "all"}
+TEST_EXTRAS = ("lite", "label", "ram", "dino", "sam", "openvino", "train", "engine", "dev")
 PYTHONS = ({"python_version": "3.11", "python_full_version": "3.11.7"},
            {"python_version": "3.12", "python_full_version": "3.12.1"})  # fmt: skip
 MAX_FILE_BYTES = 2_000_000

@@ -13,7 +13,7 @@ SEEN_OF_RASA = {
     "_files", "_suggest", "_torch", "_version", "errors", "arrays", "ops", "weights", "types", "protocols",
 }  # fmt: skip
 MODELING_MAY_IMPORT = {"rasa.errors", "rasa._torch.dense", "rasa_ram.config", "rasa_ram.modeling"}
-LEARNING = {"training", "data", "engine"}
+LEARNING = {"training", "data", "engine", "toy"}
 
 
 def names(path):
