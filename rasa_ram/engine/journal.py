@@ -1,20 +1,16 @@
 """Long work in pieces: it survives a kill, is shared by processes, and never mixes two settings.
 
-A piece is done when its file is there, and a file appears when all of it is on the disk. A piece is claimed by
-``flock``, which the kernel drops with the process that holds it, so a killed one leaves no claim behind. Where
-machines do not see each other's locks, a piece may be done twice, which costs time and nothing else: both write
-the same bytes.
+A piece is done when its file is there, and a file appears when all of it is on the disk. A piece is claimed by a
+file lock, which a killed process leaves none of. Where machines do not see each other's locks, a piece may be done
+twice, which costs time and nothing else: both write the same bytes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
-import os
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -22,19 +18,14 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from rasa._files import write_atomically
-from rasa.errors import FormatError, InputError, OutputError, RasaWarning
+from rasa._locks import file_lock
+from rasa.errors import FormatError, InputError
 from rasa_ram.data.records import Record
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover  (Windows: pieces may be done twice, nothing worse)
-    fcntl = None  # type: ignore[assignment]
 
 SCHEMA = "rasa_ram.engine/1"
 SHARD_RECORDS = 1024
 
 _STALE_S = 24 * 3600.0  # no piece takes a day to write
-_UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 class Piece(Protocol):
@@ -174,16 +165,8 @@ class Journal:
         Raises:
             OutputError: If the lock file cannot be made.
         """
-        path = self.folder / "locks" / f"{key}.lock"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise OutputError(f"cannot lock {path}: {error.strerror}; choose a writable folder with room") from error
-        try:
-            yield _locked(descriptor, path, wait=wait)
-        finally:
-            os.close(descriptor)
+        with file_lock(self.folder / "locks" / f"{key}.lock", wait=wait) as held:
+            yield held
 
     def _try(
         self, piece: AnyPiece, is_done: Callable[[AnyPiece], bool], do: Callable[[AnyPiece], None], *, wait: bool
@@ -218,21 +201,6 @@ def check_digest(found: str, shard: RecordShard, path: Path) -> bool:
     """
     if found != shard.digest:
         raise InputError(f"{path} was made of other records than those given now; choose another folder for these")
-    return True
-
-
-def _locked(descriptor: int, path: Path, *, wait: bool) -> bool:
-    if fcntl is None:  # pragma: no cover
-        return True  # type: ignore[unreachable]
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
-            return False
-        if error.errno not in _UNSUPPORTED:
-            raise OutputError(f"cannot lock {path}: {error.strerror}") from error
-        message = f"{path.parent} is on a file system without locks; several processes would repeat each other's work"
-        warnings.warn(message, RasaWarning, stacklevel=5)
     return True
 
 
