@@ -13,7 +13,7 @@ PACKAGES = ["rasa"]
 # Layer of each module below rasa; a module may import modules of lower layers and of its own row.
 LAYERS = {
     "_version": 0, "errors": 0, "arrays": 0, "_suggest": 0,
-    "ops": 1, "weights": 1, "_wheels": 1, "_hub": 1, "_sources": 1, "_files": 1, "_weight_folders": 1,
+    "ops": 1, "weights": 1, "_wheels": 1, "_hub": 1, "_sources": 1, "_files": 1, "_locks": 1, "_weight_folders": 1,
     "types": 2, "protocols": 2, "_torch": 2,
     "stages": 3, "io": 3, "formats": 3, "draw": 3, "testing": 3,
     "runner": 4, "pipeline": 4, "config": 4, "_model": 4, "_built_in": 4, "registry": 4, "loading": 4,

@@ -21,8 +21,8 @@ from rasa.formats._objects import ReadObject, instances_of, lose_scores, lose_ta
 from rasa.formats._rings import inset, join_rings, paint_rings
 from rasa.formats._yolo_yaml import read_data_yaml, write_data_yaml
 from rasa.formats.samples import SPLITS, Sample, Split, WriteReport
-from rasa.io._decode import MAX_PIXELS, check_pixels, upright_size
 from rasa.io.find import IMAGE_SUFFIXES
+from rasa.io.images import image_size
 from rasa.ops.boxes import clip_boxes
 from rasa.ops.masks import masks_to_boxes
 from rasa.ops.polygons import Ring, mask_to_polygons
@@ -200,10 +200,9 @@ def _files(folder: Path) -> list[Path]:
 def _sample(picture: Path, labels: Path | None, *, split: Split, names: Mapping[int, str]) -> Sample:
     try:
         with picture.open("rb") as file:
-            size = upright_size(file, name=str(picture))
+            size = image_size(file, name=str(picture))
     except OSError as error:
         raise InputError(f"cannot read {picture}: {error.strerror}") from error
-    check_pixels(size, name=str(picture), max_pixels=MAX_PIXELS)
     objects: list[ReadObject] = []
     text = read_bounded(labels, limit=MAX_LABEL_BYTES).decode("utf-8-sig", "replace") if labels else ""
     for number, line in enumerate(text.splitlines(), 1):

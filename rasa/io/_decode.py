@@ -80,8 +80,6 @@ def decode_image(file: IO[bytes], *, name: str, max_pixels: int) -> PIL.Image.Im
         image.load()
     except ImageError:
         raise
-    except PIL.Image.DecompressionBombError as error:
-        raise ImageError(f"image {name!r} is too large for Pillow: {error} Scale it down") from error
     except Exception as error:  # decoders raise whatever broken bytes lead them to
         raise _broken(name, error) from error
     # A TIFF was turned upright by Pillow while it was loaded.
@@ -111,12 +109,13 @@ def upright_size(file: IO[bytes], *, name: str) -> tuple[int, int]:
     Raises:
         ImageError: If the format is refused or the header broken.
     """
-    _, (width, height), turn = _header(file, name)
-    return (width, height) if turn in range(5, 9) else (height, width)
+    kind, (width, height), turn = _header(file, name)
+    # Pillow gives the size of a TIFF as it will be upright.
+    return (width, height) if turn in range(5, 9) and kind != "TIFF" else (height, width)
 
 
 def _header(file: IO[bytes], name: str) -> tuple[str, tuple[int, int], int]:
-    """Format, ``(width, height)`` as stored, and orientation."""
+    """Format, ``(width, height)`` as Pillow states it, and orientation."""
     plugin = _plugin_for(file, name)
     file.seek(0)
     try:
@@ -260,6 +259,8 @@ def _looks_like(head: bytes) -> str:
 
 
 def _broken(name: str, error: Exception) -> ImageError:
+    if isinstance(error, PIL.Image.DecompressionBombError):
+        return ImageError(f"image {name!r} is too large for Pillow: {error} Scale it down")
     detail = str(error).strip().splitlines()
     why = f"{type(error).__name__}: {detail[0][:200]}" if detail else type(error).__name__
     return ImageError(f"image {name!r} is broken or cut off ({why}); fetch or export it again")

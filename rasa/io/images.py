@@ -14,7 +14,7 @@ import re
 import stat
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import IO, Any, BinaryIO, Protocol
 
 import numpy as np
 import PIL.Image
@@ -22,11 +22,19 @@ from numpy.typing import NDArray
 
 from rasa.arrays import ByteArray
 from rasa.errors import ImageError, InputError
-from rasa.io._decode import MAX_FILE_BYTES, MAX_PIXELS, check_pixels, decode_image, load_pillow
+from rasa.io._decode import (
+    MAX_FILE_BYTES,
+    MAX_PIXELS,
+    check_pixels,
+    decode_image,
+    file_format,
+    load_pillow,
+    upright_size,
+)
 from rasa.io.find import IMAGE_SUFFIXES, find_images
 from rasa.types import Image
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageSource", "find_images", "to_image"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ImageSource", "file_format", "find_images", "image_size", "to_image"]
 
 
 class TensorLike(Protocol):
@@ -96,6 +104,22 @@ def to_image(source: ImageSource, *, name: str | None = None, max_pixels: int = 
         image = Image(np.ascontiguousarray(_pixels(source, label, max_pixels)), name=label)
     check_pixels(image.size[::-1], name=image.name, max_pixels=max_pixels)
     return image
+
+
+def image_size(file: IO[bytes], *, name: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """``(height, width)`` in pixels of what :func:`to_image` will give, from the header alone.
+
+    Args:
+        file: A seekable binary file, at its start.
+        name: What errors call the image.
+        max_pixels: As of :func:`to_image`.
+
+    Raises:
+        ImageError: If :func:`to_image` would refuse the format, the header or the number of pixels.
+    """
+    height, width = upright_size(file, name=name)
+    check_pixels((width, height), name=name, max_pixels=max_pixels)
+    return height, width
 
 
 def printable(name: str) -> str:

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from rasa._locks import file_lock
 from rasa.errors import ImageError, InputError
 from rasa.io.find import IMAGE_SUFFIXES, StrPath
 from rasa.io.images import printable
 from rasa.labelling._files import remove_stale_parts
 from rasa.labelling.known import SHORT, KnownPlaces
 from rasa.labelling.locators import place_columns
-from rasa.labelling.locks import file_lock
 from rasa.labelling.moves import load_moves, remaining_copies
 from rasa.labelling.planned import Plan, PlannedImage, Shard, load_plan
 from rasa.labelling.reading import digest_of

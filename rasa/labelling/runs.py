@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rasa._locks import file_lock
 from rasa.errors import FormatError, InputError, RasaWarning
 from rasa.io.find import StrPath
 from rasa.labelling._files import remove_stale_parts, write_atomically
 from rasa.labelling.fingerprint import canonical_json, fingerprint_of
-from rasa.labelling.locks import file_lock
 
 SCHEMA = "rasa.dataset/1"
 FILE = "run.json"

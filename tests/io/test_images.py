@@ -22,7 +22,7 @@ from PIL import ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from rasa.errors import ImageError, InputError
-from rasa.io.images import MAX_PIXELS, find_images, to_image
+from rasa.io.images import MAX_PIXELS, find_images, image_size, to_image
 from rasa.types import Image
 
 FORMATS = ["AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"]
@@ -186,6 +186,7 @@ def test_exif_orientation_is_applied(picture, kind, orientation):
     np.testing.assert_array_equal(image.pixels, expected)
     np.testing.assert_array_equal(to_image(PIL.Image.open(io.BytesIO(data))).pixels, expected)
     assert image.size == ((24, 40) if orientation < 5 else (40, 24))
+    assert image_size(io.BytesIO(data), name="x") == image.size
 
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate"])
@@ -391,6 +392,12 @@ def test_bombs_of_every_format_are_refused_at_once(make):
     with pytest.raises(ImageError, match=r"too large|megapixels|tiles of size"):
         to_image(data)
     assert time.perf_counter() - start < 0.2
+
+
+@pytest.mark.parametrize("make", [bomb_gif, bomb_bmp, bomb_tiff, bomb_webp, bomb_jpeg])
+def test_a_header_tells_a_bomb(make):
+    with pytest.raises(ImageError, match=r"'x' .*(megapixels|too large)"):
+        image_size(io.BytesIO(make()), name="x")
 
 
 def test_the_cap_is_an_argument(picture):
