@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,12 @@ from torch import Tensor
 from rasa._suggest import did_you_mean
 from rasa.errors import ContractError, InputError, RasaWarning
 from rasa.types import Image
-from rasa.weights import checkpoints
 from rasa_ram.checkpoint import load
 from rasa_ram.config import TextConfig
 from rasa_ram.modeling.beam_search import Generated, SearchOptions, search
 from rasa_ram.modeling.ram import Ram
 from rasa_ram.preprocess import preprocess
-from rasa_ram.published import denied_tags, load_vocabulary
+from rasa_ram.published import model_tags
 from rasa_ram.tagger import THRESHOLD
 from rasa_ram.tokenizer import MAX_TOKENS, CaptionTokenizer
 from rasa_ram.vocabulary import Vocabulary
@@ -191,7 +189,7 @@ def load_captioner(
 
     Args:
         source: See :func:`rasa_ram.load`.
-        vocabulary: One tag per row of the model; None takes the published one, which a file does not tell.
+        vocabulary: One tag per row of the model; None takes the published one, or ``vocabulary.json`` of a folder.
         device: As torch names it.
         dtype: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"float64"``.
         options: Keywords of :class:`RamCaptioner`; the published tokenizer and denied tags unless given.
@@ -201,15 +199,10 @@ def load_captioner(
         UnknownModelError: If ``source`` is neither a published model nor a file or folder.
         WeightsError: If weights or lists cannot be had or are refused, or the weights hold no captioner.
     """
-    name = os.fspath(source)
-    if vocabulary is None:
-        if name not in checkpoints() and Path(name).exists():
-            raise InputError(f"{name} does not tell its tags; pass vocabulary=, for example load_vocabulary(...)")
-        vocabulary = load_vocabulary(name)
-        options = {"deny": denied_tags(name), **options}
+    tags = model_tags(source, vocabulary)
     tokenizer = options.pop("tokenizer", None) or CaptionTokenizer.published()
     model = load(source, device=device, dtype=dtype, text=True)
-    return RamCaptioner(model, vocabulary, tokenizer=tokenizer, **options)
+    return RamCaptioner(model, tags.vocabulary, tokenizer=tokenizer, **{"deny": tags.denied, **options})
 
 
 def _check_parts(model: Ram, vocabulary: Vocabulary, tokenizer: CaptionTokenizer) -> TextConfig:

@@ -32,12 +32,9 @@ from rasa_ram.builders import build
 from rasa_ram.config import RamConfig
 from rasa_ram.modeling.ram import Ram
 from rasa_ram.vocabulary import Vocabulary
-from rasa_ram.vocabulary_files import write_vocabulary
+from rasa_ram.vocabulary_files import VOCABULARY, write_vocabulary
 
-__all__ = ["VOCABULARY", "convert_file", "convert_state_dict", "load", "read_checkpoint", "read_config", "save"]
-
-# Name of the vocabulary in a model's folder.
-VOCABULARY = "vocabulary.json"
+__all__ = ["convert_file", "convert_state_dict", "load", "read_checkpoint", "read_config", "save"]
 
 
 def convert_state_dict(

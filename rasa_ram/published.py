@@ -1,19 +1,21 @@
-"""The vocabularies of the published models: what to fetch, and how their authors use it."""
+"""The vocabularies of models: those of the published ones, with what their authors set, and those in folders."""
 
 from __future__ import annotations
 
+import os
 import tomllib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 from rasa._suggest import did_you_mean
-from rasa.errors import RasaWarning, UnknownModelError, WeightsError
+from rasa.errors import InputError, RasaWarning, UnknownModelError, WeightsError
 from rasa.weights import checkpoints, fetch
 from rasa_ram.vocabulary import Vocabulary
-from rasa_ram.vocabulary_files import read_vocabulary
+from rasa_ram.vocabulary_files import VOCABULARY, read_vocabulary
 
 CHINESE = "ram-tags-chinese"
 # What the letters of tag_kinds.toml stand for.
@@ -46,6 +48,8 @@ _TAG2TEXT = _Lists(
     ("quarter", "back", "one", "two", "three", "four", "five"),
 )
 _LISTS = {"ram-swin-l.14m": _RAM, "ram-plus-swin-l.14m": _RAM, "tag2text-swin-b.14m": _TAG2TEXT}
+PUBLISHED = tuple(_LISTS)
+"""Names of the published models."""
 
 
 def load_vocabulary(name: str) -> Vocabulary:
@@ -81,6 +85,44 @@ def denied_tags(name: str) -> tuple[str, ...]:
         UnknownModelError: If no published model has this name.
     """
     return _lists_of(name).denied
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTags:
+    """The tags of a model.
+
+    Attributes:
+        vocabulary: One tag per row of the model.
+        denied: Those that its authors take out of its output.
+    """
+
+    vocabulary: Vocabulary
+    denied: tuple[str, ...] = ()
+
+
+def model_tags(source: str | os.PathLike[str], vocabulary: Vocabulary | None = None) -> ModelTags:
+    """The tags of what :func:`rasa_ram.load` takes.
+
+    Args:
+        source: A published model's name, or a file or folder of weights.
+        vocabulary: One that the user gave: it is taken as it is. None takes the published one, or
+            ``vocabulary.json`` of a folder.
+
+    Raises:
+        InputError: If neither the user nor the folder tells the tags.
+        UnknownModelError: If ``source`` is neither a published model nor a file or folder.
+        WeightsError: If a list cannot be fetched.
+    """
+    name, path = os.fspath(source), Path(source).expanduser()
+    if vocabulary is not None:
+        return ModelTags(vocabulary)
+    if name in _LISTS or not path.exists():
+        return ModelTags(load_vocabulary(name), denied_tags(name))
+    if not (path / VOCABULARY).is_file():
+        raise InputError(
+            f"{name} does not tell its tags; pass vocabulary= (--vocabulary), for example load_vocabulary(...)"
+        )
+    return ModelTags(read_vocabulary(path / VOCABULARY))
 
 
 def _with_kinds(vocabulary: Vocabulary, tags: str) -> Vocabulary:

@@ -20,14 +20,13 @@ from rasa.arrays import FloatArray
 from rasa.errors import ContractError, InputError
 from rasa.types import Image, Tags
 from rasa.weights import checkpoints
-from rasa_ram.checkpoint import VOCABULARY, load
+from rasa_ram.checkpoint import load
 from rasa_ram.config import RamConfig
 from rasa_ram.modeling.label_embedding import LabelQueries
 from rasa_ram.open_vocabulary import LabelGroup, fingerprint, label_groups
 from rasa_ram.preprocess import preprocess
-from rasa_ram.published import denied_tags, load_vocabulary
+from rasa_ram.published import model_tags
 from rasa_ram.vocabulary import Vocabulary
-from rasa_ram.vocabulary_files import read_vocabulary
 
 if TYPE_CHECKING:  # open_clip is needed for tags outside the vocabulary alone
     from rasa_ram.text_encoder import TextEncoder
@@ -347,21 +346,13 @@ def load_tagger(
         WeightsError: If weights or lists cannot be had or are refused.
     """
     name = os.fspath(source)
-    known = checkpoints().get(name)
-    if vocabulary is None and known is None and Path(name).exists():
-        beside = Path(name) / VOCABULARY
-        if not beside.is_file():
-            raise InputError(f"{name} does not tell its tags; pass vocabulary=, for example load_vocabulary(...)")
-        vocabulary = read_vocabulary(beside)
-    elif vocabulary is None:
-        vocabulary = load_vocabulary(name)
-        options = {"deny": denied_tags(name), **options}
+    known, tags = checkpoints().get(name), model_tags(source, vocabulary)
     provenance = {"checkpoint": Path(name).name} | ({} if known is None else {"sha256": known.sha256})
     model = load(source, device=device, dtype=dtype)
     if compile:
         model.visual_encoder.compile()
         model.tag_decoder.compile()
-    return RamTagger(model, vocabulary, **{"provenance": provenance, **options})
+    return RamTagger(model, tags.vocabulary, **{"provenance": provenance, "deny": tags.denied, **options})
 
 
 def build_tagger(

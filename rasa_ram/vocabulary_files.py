@@ -26,6 +26,8 @@ from rasa.types import KINDS
 from rasa_ram.vocabulary import Vocabulary, tag_problem
 
 SCHEMA = "rasa.vocabulary/1"
+VOCABULARY = "vocabulary.json"
+"""Name of the vocabulary in a model's folder."""
 
 _COLUMNS = ("name", "id", "threshold", "kind", "synonyms")
 _TRANSLATION = "translation:"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rasa.errors import ImageError, InputError
-from rasa_ram.data.image_files import MAX_PIXELS, _plugin_for
+from rasa.io.images import MAX_PIXELS, image_size
 from rasa_ram.data.manifest import read_records
 from rasa_ram.data.manifest_faults import Fault, ReadReport, RowError
 from rasa_ram.data.manifest_rows import MAX_CAPTION_BYTES
@@ -63,7 +63,7 @@ def check_records(
     Args:
         path: ``.json``, ``.jsonl``, ``.parquet`` or ``.tar``.
         images: Folder of the images. The header of each is opened then: it must be there, be of a format that
-            training reads, and state a size within :data:`rasa_ram.data.image_files.MAX_PIXELS`. A path that leads
+            training reads, and state a size within :data:`rasa.io.images.MAX_PIXELS`. A path that leads
             out of the folder is noted, and followed as training does.
         vocabulary_size: T; ids must be below it. None checks them not.
         max_caption_bytes: Longest caption, in bytes of UTF-8.
@@ -97,22 +97,16 @@ def check_records(
     return report
 
 
-def check_header(file: IO[bytes], *, max_pixels: int = MAX_PIXELS) -> None:
+def check_header(file: IO[bytes], *, name: str = "image", max_pixels: int = MAX_PIXELS) -> None:
     """Read the header of an image as training would.
 
     Raises:
         RowError: If training would refuse the format or the size, or the header is broken.
     """
     try:
-        head = file.read(16)
-        file.seek(0)
-        width, height = _plugin_for(head, "image")(file).size
+        image_size(file, name=name, max_pixels=max_pixels)
     except ImageError as error:
         raise RowError("broken-image", str(error)) from error
-    except Exception as error:  # decoders raise whatever broken bytes lead them to
-        raise RowError("broken-image", f"its header is broken ({type(error).__name__}: {error})"[:300]) from error
-    if width * height > max_pixels:
-        raise RowError("broken-image", f"has {width} x {height} pixels, the limit is {max_pixels}")
 
 
 def _check_file(record: Record, folder: Path) -> None:
@@ -127,7 +121,7 @@ def _check_file(record: Record, folder: Path) -> None:
         if not path.is_file():
             raise RowError("missing-image", f"there is no image {path}")
         with path.open("rb") as file:
-            check_header(file)
+            check_header(file, name=str(path))
     except OSError as error:
         raise RowError("broken-image", f"cannot read {path}: {error.strerror}") from error
     if outside is not None:

@@ -10,11 +10,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from rasa.errors import FormatError, InputError
+from rasa.io.find import IMAGE_SUFFIXES
 from rasa_ram.data.records import Record
 from rasa_ram.vocabulary import Vocabulary, tag_problem
 
-# Endings of the files that count as photos in a folder.
-PHOTOS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 # The first of these columns that a table has names the photo.
 _IMAGE_COLUMNS = ("image", "path", "file_name", "id")
 # The first of these that occurs in a cell separates its tags.
@@ -138,7 +137,7 @@ def name_to_rows(vocabulary: Vocabulary) -> dict[str, tuple[int, ...]]:
 
 def _from_folder(folder: Path) -> dict[str, list[str]]:
     try:
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTOS and path.is_file())
+        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     except OSError as error:
         raise InputError(f"cannot read {folder}: {error}") from error
     beside = {path: path.with_suffix(".txt") for path in paths}

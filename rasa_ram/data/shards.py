@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rasa.errors import FormatError, InputError
+from rasa.io.find import IMAGE_SUFFIXES
 from rasa_ram.data.manifest_faults import OnBad, ReadReport, RowError
 from rasa_ram.data.manifest_rows import MAX_CAPTION_BYTES, RowCheck
 from rasa_ram.data.records import Record
@@ -22,7 +23,7 @@ from rasa_ram.data.shards_tar import BrokenTarError, Member, read_members
 
 INDEX_NAME = "index.json"
 
-_IMAGE_SUFFIXES = frozenset({"avif", "bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
+_IMAGE_SUFFIXES = frozenset(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)

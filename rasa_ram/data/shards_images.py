@@ -9,17 +9,12 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from rasa.io.images import file_format
 from rasa_ram.data.manifest_faults import RowError
 from rasa_ram.data.records import Record
 
 # A photo of 200 megapixels as PNG; more is no training image.
 MAX_IMAGE_BYTES = 256 * 2**20
-
-# What training reads, see image_files.
-_SIGNATURES = (
-    (0, b"\xff\xd8\xff", "jpg"), (0, b"\x89PNG\r\n\x1a\n", "png"), (0, b"GIF8", "gif"), (8, b"WEBP", "webp"),
-    (0, b"BM", "bmp"),
-)  # fmt: skip
 
 
 def read_images_from(folder: Path, *, check: Callable[[IO[bytes]], None] | None = None) -> Callable[[Record], bytes]:
@@ -65,13 +60,11 @@ def image_file(record: Record, folder: Path) -> Path:
     return path
 
 
-def image_suffix(data: bytes) -> str:
+def image_suffix(data: bytes, *, name: str) -> str:
     """The ending that a file with these bytes should have, without the period.
 
     Raises:
-        RowError: If they begin as no image does.
+        ImageError: If they are of a format that is not read, or their header is broken.
     """
-    for start, signature, suffix in _SIGNATURES:
-        if data.startswith(signature, start):
-            return suffix
-    raise RowError("broken-image", f"is no image that is read: its first bytes are {data[:8].hex(' ')}")
+    kind, _ = file_format(io.BytesIO(data), name=name)
+    return "jpg" if kind == "JPEG" else kind.lower()

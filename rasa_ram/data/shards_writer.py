@@ -107,7 +107,7 @@ class _Writer:
     def _add(self, tar: tarfile.TarFile, record: Record, number: int) -> None:
         try:
             data = self.read_image(record)
-            suffix = image_suffix(data)
+            suffix = image_suffix(data, name=record.image_path)
         except (RowError, ImageError) as error:
             kind = error.kind if isinstance(error, RowError) else "broken-image"
             self.check.fail(RowError(kind, str(error), image=record.image_path), number, error)

@@ -25,7 +25,6 @@ from rasa.arrays import FloatArray, IntArray
 from rasa.errors import InputError
 from rasa.protocols import Detector, Tagger
 from rasa.types import Failure
-from rasa_ram.data.image_files import ImageReader
 from rasa_ram.data.records import Record
 from rasa_ram.engine.clean_outliers import Decision, TagPiece, decide, pieces_of, read_decision, write_decision
 from rasa_ram.engine.clean_regions import (
@@ -42,6 +41,7 @@ from rasa_ram.engine.clean_settings import CleanSettings
 from rasa_ram.engine.journal import SHARD_RECORDS, Journal, RecordShard, shards_of
 from rasa_ram.engine.provenance import BOTH, NOT_FOUND, OUTLIER, UNCONFIRMED, UNSEEN, TagNote
 from rasa_ram.engine.region_models import Embedder, own_thresholds
+from rasa_ram.images import ImageReader
 
 __all__ = ["CleanRun", "CleanSettings", "Cleaned", "clean"]
 

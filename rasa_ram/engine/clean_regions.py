@@ -19,13 +19,13 @@ from rasa.arrays import FloatArray, IntArray
 from rasa.errors import ContractError, FormatError
 from rasa.protocols import Detector, Tagger
 from rasa.types import Failure, Image, Instances
-from rasa_ram.data.image_files import ImageReader
 from rasa_ram.data.records import Record
 from rasa_ram.engine.clean_settings import CleanSettings
 from rasa_ram.engine.journal import RecordShard, check_digest, record_from_plain, record_to_plain
 from rasa_ram.engine.provenance import identity
 from rasa_ram.engine.reading import Batch, read_batches
 from rasa_ram.engine.region_models import Embedder, region_scores, unit_vectors
+from rasa_ram.images import ImageReader
 
 
 @dataclass(frozen=True, slots=True, eq=False)

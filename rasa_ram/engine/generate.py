@@ -17,11 +17,11 @@ from rasa.errors import ContractError, InputError
 from rasa.protocols import Tagger
 from rasa.types import Failure, Image, Tags
 from rasa_ram.data.captions import clean_caption
-from rasa_ram.data.image_files import ImageReader
 from rasa_ram.data.records import Record
 from rasa_ram.engine.journal import shards_of
 from rasa_ram.engine.provenance import CAPTIONED, GENERATED, GIVEN, PARSED, TagNote, identity
 from rasa_ram.engine.reading import Batch, read_batches
+from rasa_ram.images import ImageReader
 
 
 class HasText(Protocol):

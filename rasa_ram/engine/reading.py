@@ -7,8 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from rasa.errors import ContractError, ImageError
 from rasa.types import Failure, Image
-from rasa_ram.data.image_files import ImageReader
 from rasa_ram.data.records import Record
+from rasa_ram.images import ImageReader
 
 Batch = list[tuple[Record, Image | Failure]]
 

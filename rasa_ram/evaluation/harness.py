@@ -19,9 +19,9 @@ from rasa_ram.evaluation.bootstrap import intervals
 from rasa_ram.evaluation.evaluation import Evaluation, TagFigures
 from rasa_ram.evaluation.metrics import at_thresholds, average_precision, precision_recall
 from rasa_ram.evaluation.score_store import CHUNK, ScoreStore
+from rasa_ram.images import ImageReader
 
 Figures = NDArray[np.float64]
-LoadImage = Callable[[str], Image]
 
 
 @runtime_checkable
@@ -86,7 +86,7 @@ def evaluate(
     predictor: Predictor,
     benchmark: Benchmark,
     *,
-    images: LoadImage,
+    images: ImageReader,
     cache: Path | None = None,
     run: Run | None = None,
     measure: Measure | None = None,
@@ -115,7 +115,12 @@ def evaluate(
 
 
 def score_images(
-    predictor: Predictor, benchmark: Benchmark, *, images: LoadImage, cache: Path | None = None, run: Run | None = None
+    predictor: Predictor,
+    benchmark: Benchmark,
+    *,
+    images: ImageReader,
+    cache: Path | None = None,
+    run: Run | None = None,
 ) -> FloatArray:
     """Scores of all images; arguments and errors are those of :func:`evaluate`.
 
@@ -233,7 +238,7 @@ def _mean(values: Figures) -> float:
     return float(known.mean()) if known.size else float("nan")
 
 
-def _score(predictor: Predictor, benchmark: Benchmark, rows: slice, *, images: LoadImage, run: Run) -> FloatArray:
+def _score(predictor: Predictor, benchmark: Benchmark, rows: slice, *, images: ImageReader, run: Run) -> FloatArray:
     """Scores of a chunk; the next batch is read while the predictor works."""
     names = benchmark.images[rows]
     table = np.full((len(names), len(benchmark.classes)), np.nan, np.float32)
@@ -256,7 +261,7 @@ def _score(predictor: Predictor, benchmark: Benchmark, rows: slice, *, images: L
     return table
 
 
-def _read(images: LoadImage, name: str, *, skip: bool) -> Image | None:
+def _read(images: ImageReader, name: str, *, skip: bool) -> Image | None:
     try:
         return images(name)
     except ImageError:

@@ -97,7 +97,7 @@ def test_every_broken_record_is_reported(rasa_ram, tmp_path, images, vocabulary)
         (9, "bad-characters", False), (10, "repeated-id", True), (11, "outside-folder", True),
         (12, "broken-file", False),
     ]  # fmt: skip
-    assert "60000 x 60000 pixels, the limit is" in faults[4]["why"]
+    assert "huge.png' is 60000 x 60000 = 3600.0 megapixels, more than the limit of 200.0" in faults[4]["why"]
     assert "<html>" not in done.stdout
     found = check_records(tmp_path / "m.json", images=images, vocabulary_size=3)
     assert (found.ok, found.reading.records, found.reading.bad, found.captions, found.tags) == (False, 3, 10, 1, 1)

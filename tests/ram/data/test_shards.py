@@ -154,10 +154,21 @@ def test_bad_images_stop_or_are_counted_and_move_nothing(tmp_path, images):
     assert list(members(shards[1].path)) == ["000000004.jpg", "000000004.json", "000000007.jpg", "000000007.json"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("AVIF", "avif"), ("BMP", "bmp"), ("GIF", "gif"), ("JPEG", "jpg"), ("TIFF", "tiff")]
+)
+def test_the_bytes_tell_the_ending(tmp_path, kind, suffix):
+    Image.new("RGB", (8, 6), (9, 20, 30)).save(tmp_path / "photo.bin", kind)
+    [shard] = write(tmp_path / "out", tmp_path, [Record(image_path="photo.bin")])
+    assert list(members(shard.path)) == [f"000000000.{suffix}", "000000000.json"]
+    [(record, data)] = read_shard(shard.path)
+    assert (record.image_path, data) == ("photo.bin", (tmp_path / "photo.bin").read_bytes())
+
+
 def test_a_check_can_refuse_an_image(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff and no more")
     read_image = read_images_from(tmp_path, check=check_header)
-    with pytest.raises(FormatError, match="its header is broken"):
+    with pytest.raises(FormatError, match="is broken or cut off"):
         write_shards([Record(image_path="a.jpg")], tmp_path / "out", read_image=read_image)
 
 

@@ -108,7 +108,7 @@ def test_what_is_wrong_is_said_in_a_line(work, tmp_path):
     )
     call(work, "generate", "--retry-failed", out=tmp_path / "out")
     done = call(work, "generate", "--model", work / "model" / "model.safetensors", out=tmp_path / "x", ok=False)
-    assert "does not tell its tags; give --vocabulary" in done.stderr
+    assert "does not tell its tags; pass vocabulary= (--vocabulary)" in done.stderr
 
 
 def test_bad_records_are_left_out_if_asked(work, tmp_path):

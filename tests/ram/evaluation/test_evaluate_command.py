@@ -14,9 +14,9 @@ from rasa.errors import FormatError, ImageError, InputError, RasaWarning
 from rasa.io.images import to_image
 from rasa_ram.checkpoint import save
 from rasa_ram.cli import app
+from rasa_ram.evaluation.benchmark_images import BenchmarkImages
 from rasa_ram.evaluation.bootstrap import Interval
 from rasa_ram.evaluation.evaluation import Evaluation, read_evaluation
-from rasa_ram.evaluation.image_files import ImageFolder
 from rasa_ram.evaluation.metrics import mean_average_precision
 from rasa_ram.evaluation.tables import _tables, compare, to_markdown
 from rasa_ram.tagger import RamTagger
@@ -86,9 +86,9 @@ def test_a_tagger_on_a_hundred_photos_from_end_to_end(tmp_path, photos, model, t
 
 def test_predictions_of_something_else_give_the_same(tmp_path, photos, model, truth):
     annotations, tags, _ = truth
-    images = ImageFolder(photos)
+    images = BenchmarkImages(photos)
     names = [line.partition(",")[0] for line in annotations.read_text().splitlines()[:20]]
-    found = RamTagger(tiny_model("ram"), VOCABULARY).scores([to_image(images.path(name)) for name in names])[:, :4]
+    found = RamTagger(tiny_model("ram"), VOCABULARY).scores([images(name) for name in names])[:, :4]
     rows = [f"{name},{tag},{score!r}" for name, row in zip(names, found.tolist(), strict=True)
             for tag, score in zip(NAMES, row, strict=False)]  # fmt: skip
     predictions = write_lines(tmp_path / "mkt.csv", "image,tag,score", *rows)
@@ -213,11 +213,11 @@ def test_images_are_found_with_or_without_ending_and_folder(tmp_path):
     (tmp_path / "test").mkdir()
     for name in ("test/a.jpg", "b.png", "c.JPEG"):
         (tmp_path / name).write_bytes(b"")
-    folder = ImageFolder(tmp_path)
+    folder = BenchmarkImages(tmp_path)
     assert [folder.path(name).name for name in ("test/a", "test/b", "c.JPEG")] == ["a.jpg", "b.png", "c.JPEG"]
     with pytest.raises(ImageError, match="has no image 'test/z'"):
         folder.path("test/z")
     with pytest.raises(FormatError, match="must be a path inside its folder"):
         folder.path(f"..{os.sep}x")
     with pytest.raises(InputError, match="is no folder of images"):
-        ImageFolder(tmp_path / "b.png")
+        BenchmarkImages(tmp_path / "b.png")

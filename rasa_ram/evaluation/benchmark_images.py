@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from rasa.errors import ImageError, InputError
+from rasa.io.images import to_image
+from rasa.types import Image
 from rasa_ram.evaluation.benchmarks.benchmark import check_image_name
 
 _ENDINGS = ("", ".jpg", ".jpeg", ".png", ".JPEG", ".JPG", ".webp")
 
 
-class ImageFolder:
-    """The folder of a benchmark's images.
+class BenchmarkImages:
+    """The folder of a benchmark's images; a :class:`rasa_ram.images.ImageReader`.
 
     Args:
         folder: It.
@@ -25,6 +27,15 @@ class ImageFolder:
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder of images")
         self.folder = folder
+
+    def __call__(self, image: str) -> Image:
+        """Read an image.
+
+        Raises:
+            FormatError: If the name leads out of the folder.
+            ImageError: If there is no such file, or it cannot be read.
+        """
+        return to_image(self.path(image))
 
     def path(self, image: str) -> Path:
         """The file of an image: its name with or without an ending and, failing that, without its folders.
