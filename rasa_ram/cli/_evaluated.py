@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rasa.errors import InputError
+from rasa_ram.published import PUBLISHED
 
 if TYPE_CHECKING:
     from rasa_ram.evaluation.benchmarks.benchmark import Benchmark
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from rasa_ram.tagger import RamTagger
     from rasa_ram.vocabulary import Vocabulary
 
-RAM_FAMILY = ("ram-swin-l.14m", "ram-plus-swin-l.14m", "tag2text-swin-b.14m")
 BASELINES = ("clip", "blip-itc", "blip-itm", "ml-decoder", "caption")
 # Models that leave out what is unlikely are asked to leave out as little as they can.
 _LOW = 0.01
@@ -26,7 +26,7 @@ class ModelChoice:
     """A model and how it is asked.
 
     Attributes:
-        model: One of :data:`RAM_FAMILY` or :data:`BASELINES`, a file or folder of RAM's family, or a model of rasa.
+        model: A published model of RAM's family, a file or folder of one, one of :data:`BASELINES`, or a model of rasa.
         weights: File or folder of a baseline's weights; None takes the published ones.
         vocabulary: Of a file or folder, and the class names of ML-Decoder.
         open_set: Whether RAM or RAM++ is asked for all classes as unseen ones.
@@ -54,7 +54,7 @@ def build_predictor(choice: ModelChoice, benchmark: Benchmark) -> Predictor:
     Raises:
         RasaError: What loading raises; InputError if an option does not fit the model.
     """
-    in_family = choice.model in RAM_FAMILY or Path(choice.model).exists()
+    in_family = choice.model in PUBLISHED or Path(choice.model).exists()
     if choice.open_set and not in_family:
         raise InputError(f"--open-set is about RAM and RAM++; {choice.model} takes any words as it is")
     if choice.weights is not None and choice.model not in BASELINES:
@@ -69,7 +69,7 @@ def build_predictor(choice: ModelChoice, benchmark: Benchmark) -> Predictor:
 def _ram(choice: ModelChoice, benchmark: Benchmark) -> Predictor:
     from rasa_ram.evaluation.predictors.taggers import RamPredictor
 
-    name = choice.model if choice.model in RAM_FAMILY else Path(choice.model).name
+    name = choice.model if choice.model in PUBLISHED else Path(choice.model).name
     return RamPredictor(
         _tagger(choice),
         benchmark,
@@ -90,13 +90,7 @@ def _tagger(choice: ModelChoice) -> RamTagger:
 def _vocabulary(choice: ModelChoice) -> Vocabulary | None:
     from rasa_ram.vocabulary_files import read_vocabulary
 
-    if choice.vocabulary is not None:
-        return read_vocabulary(choice.vocabulary, allow_repeats=True)
-    if choice.model not in RAM_FAMILY:
-        return None  # a folder tells its tags itself
-    from rasa_ram.published import load_vocabulary
-
-    return load_vocabulary(choice.model)
+    return None if choice.vocabulary is None else read_vocabulary(choice.vocabulary, allow_repeats=True)
 
 
 def _baseline(choice: ModelChoice, benchmark: Benchmark) -> Predictor:
@@ -105,10 +99,11 @@ def _baseline(choice: ModelChoice, benchmark: Benchmark) -> Predictor:
 
         return load_clip(benchmark, choice.weights, descriptions=choice.descriptions, device=choice.device)
     if choice.model in {"blip-itc", "blip-itm"}:
-        from rasa_ram.evaluation.predictors.blip import PUBLISHED, load_blip
+        from rasa_ram.evaluation.predictors.blip import PUBLISHED as PUBLISHED_BLIP
+        from rasa_ram.evaluation.predictors.blip import load_blip
 
         mode: Any = choice.model.removeprefix("blip-")
-        source = choice.weights or PUBLISHED
+        source = choice.weights or PUBLISHED_BLIP
         return load_blip(benchmark, source, mode=mode, top_k=choice.top_k, device=choice.device)
     if choice.model == "caption":
         return _captioner(choice, benchmark)
@@ -119,7 +114,7 @@ def _captioner(choice: ModelChoice, benchmark: Benchmark) -> Predictor:
     from rasa_ram.captioner import load_captioner
     from rasa_ram.evaluation.predictors.captions import CaptionPredictor
 
-    captioner = load_captioner(choice.weights or RAM_FAMILY[-1], device=choice.device, dtype=choice.dtype)
+    captioner = load_captioner(choice.weights or "tag2text-swin-b.14m", device=choice.device, dtype=choice.dtype)
     return CaptionPredictor(captioner, benchmark, name="tag2text-captions")
 
 

@@ -83,11 +83,11 @@ def clean(
     report. The command can be stopped and started again, and run several times at once on the same OUT.
     """
     from rasa.loading import resolve_device
-    from rasa_ram.data.image_files import ImageFolder
     from rasa_ram.engine.clean_regions import RegionFinder
     from rasa_ram.engine.clean_settings import CleanSettings
     from rasa_ram.engine.region_models import RamEmbedder
     from rasa_ram.engine.runs import clean_into
+    from rasa_ram.images import ImageFolder
 
     device = resolve_device(device)
     found = _detector(detector, device=device, dtype=dtype, box_threshold=box_threshold)

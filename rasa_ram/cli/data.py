@@ -13,7 +13,7 @@ import typer
 
 from rasa.cli._console import emit, print_table, say
 from rasa.errors import InputError
-from rasa_ram.cli._captions import OnBad, OnBadRecord
+from rasa_ram.cli._options import OnBad, OnBadRecord
 
 if TYPE_CHECKING:
     from rasa_ram.data.check import CheckReport

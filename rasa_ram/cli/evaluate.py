@@ -122,18 +122,17 @@ def _of_model(
 ) -> Evaluation:
     from dataclasses import replace
 
-    from rasa.io.images import to_image
     from rasa_ram.cli._evaluated import build_predictor
     from rasa_ram.evaluation import harness
-    from rasa_ram.evaluation.image_files import ImageFolder
+    from rasa_ram.evaluation.benchmark_images import BenchmarkImages
 
-    folder = ImageFolder(images)
+    reader = BenchmarkImages(images)  # before the model, which takes long to load
     predictor = build_predictor(choice, benchmark)
     with count_progress(len(benchmark.images), what="scoring") as step:
         return harness.evaluate(
             predictor,
             benchmark,
-            images=lambda name: to_image(folder.path(name)),
+            images=reader,
             cache=cache,
             run=replace(run, progress=_many(step)),
             measure=measure,

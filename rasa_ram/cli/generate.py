@@ -66,10 +66,10 @@ def generate(
     tag, and a report. The command can be stopped and started again, and run several times at once on the same OUT.
     """
     from rasa.loading import resolve_device
-    from rasa_ram.data.image_files import ImageFolder
     from rasa_ram.engine.generate import GenerateSettings, Generation
     from rasa_ram.engine.parse import CaptionParser
     from rasa_ram.engine.runs import generate_into
+    from rasa_ram.images import ImageFolder
     from rasa_ram.tagger import RamTagger
 
     device = resolve_device(device)
@@ -98,12 +98,8 @@ def generate(
 
 def _captioner(source: str, vocabulary: Path | None, device: str, dtype: str, batch_size: int) -> RamCaptioner:
     from rasa_ram.captioner import load_captioner
-    from rasa_ram.checkpoint import VOCABULARY
     from rasa_ram.vocabulary_files import read_vocabulary
 
-    beside = Path(source) / VOCABULARY
-    if vocabulary is None and beside.is_file():
-        vocabulary = beside
     table = None if vocabulary is None else read_vocabulary(vocabulary)
     options: dict[str, Any] = {"device": device, "dtype": dtype, "batch_size": batch_size}
     return load_captioner(source, table, **options)

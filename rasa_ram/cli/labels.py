@@ -9,7 +9,8 @@ import typer
 
 from rasa.cli._console import emit, print_table, say
 from rasa.errors import InputError
-from rasa_ram.cli._captions import Batch, Model, OnBad, OnBadRecord, Processes, captions_of
+from rasa_ram.cli._captions import Batch, Model, Processes, captions_of
+from rasa_ram.cli._options import OnBad, OnBadRecord
 
 if TYPE_CHECKING:
     from rasa_ram.engine.label_system import LabelSystem

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from rasa.cli._console import emit, print_table, say
-from rasa_ram.cli._captions import Batch, Model, OnBad, OnBadRecord, Processes
+from rasa_ram.cli._captions import Batch, Model, Processes
+from rasa_ram.cli._options import OnBad, OnBadRecord
 
 app = typer.Typer(add_completion=False)
 

@@ -118,12 +118,22 @@ def caption_loss(logits: Tensor, labels: Tensor) -> Tensor:
     Raises:
         InputError: If the shapes do not fit.
     """
+    total, count = caption_sum(logits, labels)
+    # A mean over nothing would be NaN and spoil every weight.
+    return total / count.clamp(min=1)
+
+
+def caption_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the parts of :func:`caption_loss`, as processes add them up: the sum and the number of positions.
+
+    Raises:
+        InputError: If the shapes do not fit.
+    """
     if logits.shape[:-1] != labels.shape:
         raise InputError(f"labels must have shape {tuple(logits.shape[:-1])}, got {tuple(labels.shape)}")
     predicted, expected = logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
     total = F.cross_entropy(predicted, expected, ignore_index=IGNORED, label_smoothing=LABEL_SMOOTHING, reduction="sum")
-    # A mean over nothing would be NaN and spoil every weight.
-    return total / (expected != IGNORED).sum().clamp(min=1)
+    return total, (expected != IGNORED).sum()
 
 
 def distillation_loss(image: Tensor, teacher: Tensor) -> Tensor:
@@ -140,18 +150,24 @@ def distillation_loss(image: Tensor, teacher: Tensor) -> Tensor:
     return F.l1_loss(image, teacher.detach())
 
 
-def alignment_loss(logits: Tensor) -> Tensor:
+def alignment_loss(logits: Tensor, *, first: int | None = None) -> Tensor:
     """Asymmetric loss between all images and all captions of a batch; only those of the same row belong together.
 
     Args:
-        logits: ``(B, B)``, image by caption.
+        logits: ``(B, B)``, image by caption; ``(B, M)`` with ``first``.
+        first: Column of the first image's caption, where there are captions of other processes too.
 
     Raises:
-        InputError: If ``logits`` is not square.
+        InputError: If ``logits`` is not square, or lacks a column for an image.
     """
-    if logits.ndim != 2 or logits.shape[0] != logits.shape[1]:
+    if logits.ndim != 2 or (first is None and logits.shape[0] != logits.shape[1]):
         raise InputError(f"alignment logits must have shape (B, B), one caption per image, got {tuple(logits.shape)}")
-    return asymmetric_loss(logits, torch.eye(len(logits), device=logits.device), gamma_neg=ALIGNMENT_GAMMA_NEG)
+    start = first or 0
+    if not 0 <= start <= logits.shape[1] - logits.shape[0]:
+        raise InputError(f"alignment logits {tuple(logits.shape)} lack captions of the images from column {start} on")
+    same = torch.zeros_like(logits)
+    same.diagonal(start).fill_(1)
+    return asymmetric_loss(logits, same, gamma_neg=ALIGNMENT_GAMMA_NEG)
 
 
 def combine(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from rasa.errors import InputError
@@ -16,7 +17,7 @@ from rasa_ram.training.losses import (
     alignment_loss,
     asymmetric_loss,
     caption_labels,
-    caption_loss,
+    caption_sum,
     combine,
     distillation_loss,
 )
@@ -36,7 +37,9 @@ class Batch:
             None where all are known, as in the published data.
         captions: For RAM and Tag2Text.
         image_features: float ``(B, C)``, CLIP's, not normalised; for RAM and RAM++.
-        text_features: float ``(B, C)``, CLIP's of one caption per image, unit-norm; for RAM++.
+        text_features: float ``(B, C)``, CLIP's of one caption per image, unit-norm; for RAM++. ``(M, C)`` with those
+            of other processes.
+        first_text: Row of ``text_features`` of the first image; None where they have one row per image.
     """
 
     pixels: Tensor
@@ -45,6 +48,28 @@ class Batch:
     captions: CaptionBatch | None = None
     image_features: Tensor | None = None
     text_features: Tensor | None = None
+    first_text: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Terms:
+    """What a batch contributes to the losses, before anything is averaged over batches or processes; scalars.
+
+    Attributes:
+        images: B.
+        tag: Asymmetric loss of the tags, summed over images and tags.
+        t2t: Caption loss, summed over tokens.
+        tokens: Number of these tokens.
+        dis: Distance to CLIP's image feature, mean over images and channels.
+        alignment: Asymmetric loss between images and captions, summed.
+    """
+
+    images: int
+    tag: Tensor
+    t2t: Tensor | None = None
+    tokens: Tensor | None = None
+    dis: Tensor | None = None
+    alignment: Tensor | None = None
 
 
 # What each family learns from besides tags.
@@ -67,17 +92,29 @@ def compute_losses(model: Ram, batch: Batch, *, parts: Collection[str] | None = 
     Raises:
         InputError: If the batch holds other parts, the family has not such a part, or the model has no captioner.
     """
+    terms = compute_terms(model, batch, parts=parts)
+    t2t = None if terms.t2t is None or terms.tokens is None else terms.t2t / terms.tokens.clamp(min=1)
+    return combine(tag=terms.tag, t2t=t2t, dis=terms.dis, alignment=terms.alignment)
+
+
+def compute_terms(model: Ram, batch: Batch, *, parts: Collection[str] | None = None) -> Terms:
+    """Run the model on a batch, as :func:`compute_losses` does, and return what processes add up before they combine.
+
+    Raises:
+        InputError: As :func:`compute_losses`.
+    """
     _check(model, batch, PARTS[model.config.family] if parts is None else parts)
     memory = model.encode_image(batch.pixels)
-    tag = asymmetric_loss(model.decode(memory, model.queries()), batch.targets, known=batch.known)
-    t2t = dis = alignment = None
+    tag = asymmetric_loss(_wide(model.decode(memory, model.queries())), batch.targets, known=batch.known)
+    t2t = tokens = dis = alignment = None
     if batch.captions is not None:
-        t2t = _caption_loss(model, batch.captions, memory)
+        t2t, tokens = _caption_sum(model, batch.captions, memory)
     if batch.image_features is not None:
-        dis = distillation_loss(memory[:, 0], batch.image_features)
+        dis = distillation_loss(_wide(memory[:, 0]), batch.image_features)
     if batch.text_features is not None:
-        alignment = alignment_loss(model.decode(memory, model.queries(batch.text_features)))
-    return combine(tag=tag, t2t=t2t, dis=dis, alignment=alignment)
+        logits = _wide(model.decode(memory, model.queries(batch.text_features)))
+        alignment = alignment_loss(logits, first=batch.first_text)
+    return Terms(images=len(batch.pixels), tag=tag, t2t=t2t, tokens=tokens, dis=dis, alignment=alignment)
 
 
 def _check(model: Ram, batch: Batch, parts: Collection[str]) -> None:
@@ -95,8 +132,13 @@ def _check(model: Ram, batch: Batch, parts: Collection[str]) -> None:
         raise InputError(f"this {family} has no captioner to train; build it with a config whose text is given")
 
 
-def _caption_loss(model: Ram, captions: CaptionBatch, memory: Tensor) -> Tensor:
+def _caption_sum(model: Ram, captions: CaptionBatch, memory: Tensor) -> tuple[Tensor, Tensor]:
     tag_states = model.captioner.encode_tags(captions.tag_ids, captions.tag_mask, memory)
     logits = model.captioner(captions.caption_ids, captions.caption_mask, tag_states)
     labels = caption_labels(captions.caption_ids, captions.caption_mask, prompt_length=PROMPT_LENGTH)
-    return caption_loss(logits, labels)
+    return caption_sum(_wide(logits), labels)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Float32 of what autocast computed in half of it: sums over thousands of tags need the digits."""
+    return tensor.float() if tensor.dtype in {torch.bfloat16, torch.float16} else tensor

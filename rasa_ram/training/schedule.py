@@ -1,4 +1,6 @@
-"""The learning rates that the models were trained with: frozen settings whose ``rate`` depends on the position alone.
+"""The kinds of learning rates that the models were trained with, whose ``rate`` depends on the position alone.
+
+The published numbers are in the recipes (``rasa_ram/training/recipes``).
 
 Nothing is counted or kept between calls, so a run that resumes at any step goes on with the same rates.
 """
@@ -163,12 +165,3 @@ def _require_rate(name: str, rate: float) -> None:
 def _require_position(name: str, value: int) -> None:
     if value < 0:
         raise InputError(f"{name} is counted from 0, got {value}")
-
-
-# Of pretrain.yaml and pretrain_tag2text.yaml, both for 5 epochs (published code, Apache-2.0).
-PRETRAIN = Schedule(
-    decay=StepDecay(peak=1e-4, floor=5e-7, kept=0.9),
-    warmup=LinearWarmup(start=5e-7, steps=3000),
-)
-# Of finetune.yaml and finetune_tag2text.yaml; their warm-up of 3000 steps is never run.
-FINETUNE = Schedule(decay=CosineDecay(peak=5e-6, floor=0.0, epochs=2))

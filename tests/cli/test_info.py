@@ -8,7 +8,8 @@ from importlib.resources import files
 import pytest
 
 import rasa as package
-from rasa.cli import COMMANDS, _import_command
+from rasa.cli import COMMANDS
+from rasa.cli._lazy import import_command
 from rasa.cli._needs import figures, needs
 from rasa.config import load_preset_config, presets
 from rasa.weights import checkpoints
@@ -33,7 +34,7 @@ def test_help_lists_the_commands(rasa):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_lines_are_those_of_the_commands(name):
-    assert _import_command(name).help.splitlines()[0] == COMMANDS[name][1]
+    assert import_command(COMMANDS, name).help.splitlines()[0] == COMMANDS[name][1]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

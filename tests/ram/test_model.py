@@ -181,10 +181,12 @@ def takes_onednn(layer, x):
     return any("mkldnn._linear_pointwise" in name for name in called.names)
 
 
-def test_dense_layers_take_the_fast_path_in_inference_alone(monkeypatch):
+def test_dense_layers_take_the_fast_path_in_float32_alone(monkeypatch):
     assert torch.backends.mkldnn.is_available()
     layer, x = Dense(24, 10), torch.randn(3, 24)
-    assert not takes_onednn(layer, x)
+    assert takes_onednn(layer, x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not takes_onednn(layer, x)
     with torch.no_grad():
         assert takes_onednn(layer, x)
         assert not takes_onednn(Dense(24, 10).double(), x.double())

@@ -449,7 +449,7 @@ def test_weights_of_something_else_are_refused(tmp_path):
 
     with pytest.raises(WeightsError, match=r"none.pt is no file; pass the weight file of CLIP ViT-B/16"):
         load_text_encoder(tmp_path / "none.pt")
-    with pytest.raises(ConfigError, match=r"dtype of the text encoder must be one of float32, .*, got 'int8'"):
+    with pytest.raises(ConfigError, match=r"dtype of CLIP must be one of float32, .*, got 'int8'"):
         load_text_encoder(dtype="int8")
 
 

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from rasa.errors import ConfigError, InputError
 from rasa_ram.config import TextConfig
 from rasa_ram.modeling.captioner import Captioner
+from rasa_ram.training.config import load_recipe
 from rasa_ram.training.optimizer import WEIGHT_DECAY, build_optimizer, parameter_groups, set_rate
-from rasa_ram.training.schedule import FINETUNE, PRETRAIN, CosineDecay, LinearWarmup, Schedule, StepDecay
+from rasa_ram.training.schedule import CosineDecay, LinearWarmup, Schedule, StepDecay
 from tests.ram.tiny import tiny_model
 
+PRETRAIN = load_recipe("pretrain_ram_swin_l_224").schedule.build(5)
+FINETUNE = load_recipe("finetune_ram_384").schedule.build(2)
 RATES = st.floats(0, 1)
 PAIRS = st.tuples(RATES, RATES).map(sorted)
 

@@ -1,0 +1,119 @@
+"""Fine-tuning on own tags, end to end with a tiny model and photos of two colours."""
+
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from rasa.errors import ConfigError
+from rasa.types import Image
+from rasa_ram.data.own_tags import read_tagged_photos
+from rasa_ram.tagger import RamTagger, load_tagger
+from rasa_ram.training.fresh_weights import draw_model
+from rasa_ram.training.own_tags import REPORT, fine_tune, own_tags_settings
+from tests.ram import tiny
+from tests.ram.hash_encoder import HashEncoder
+from tests.ram.tiny import NAMES, VOCABULARY
+
+COLOURS = {"crimson": (200, 20, 40), "teal": (20, 130, 130)}
+FAST = ("run.epochs=20", "run.device=cpu", "data.workers=0", "data.batch_size=8", "schedule.peak=0.003")
+
+
+def tiny_model(family="ram"):
+    """Fresh weights, whose queries are not yet drowned by what they attend to."""
+    config = tiny.tiny_model(family).config
+    model = draw_model(config, seed=1).eval()
+    if family != "tag2text":
+        model.label_embedding.vectors.data = tiny.tiny_model(family).label_embedding.vectors.data
+    return model
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """16 photos of each of two new tags, some also of a tag that the model knows, and one that is broken."""
+    folder, random = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        for n in range(16):
+            pixels = np.clip(np.array(colour) + random.normal(0, 20, (48, 64, 3)), 0, 255).astype(np.uint8)
+            PIL.Image.fromarray(pixels).save(folder / f"{name}-{n}.png")
+            (folder / f"{name}-{n}.txt").write_text(f"{name}\n" + ("sky\n" if n % 4 == 0 else ""), encoding="utf-8")
+    (folder / "crimson-9.png").write_bytes(b"no photo")
+    return folder
+
+
+def tune(model, photos, out, *overrides, encoder=None, **options):
+    settings = own_tags_settings((*FAST, *overrides), **options)
+    tagged = read_tagged_photos(photos)
+    return fine_tune(model, VOCABULARY, tagged, photos, encoder=encoder or HashEncoder(), settings=settings, out=out)
+
+
+@pytest.mark.filterwarnings("ignore::rasa.errors.RasaWarning")
+@pytest.mark.parametrize(
+    ("family", "learn"),
+    [("ram", "head"), ("ram-plus", "vectors"), ("tag2text", "vectors")],
+)
+def test_new_tags_are_learned(family, learn, photos, tmp_path):
+    model = tiny_model(family)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    report = tune(model, photos, tmp_path / "run", learn=learn, min_examples=1)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items()), "the model changed"
+    figures = {tag.name: tag for tag in report.tags}
+    assert {name for name, tag in figures.items() if tag.new} == set(COLOURS)
+    assert sum(figures["crimson"].photos) == 16
+    assert figures["crimson"].photos[1] in {2, 3, 4}
+    assert figures["crimson"].after > 0.99
+    assert figures["teal"].after > 0.99
+    assert (figures["teal"].before is None) == (family == "tag2text")
+    assert report.unreadable == ("crimson-9.png",)
+    tagger = load_tagger(tmp_path / "run")
+    assert tagger.vocabulary.names == (*NAMES, "crimson", "teal")
+    names = [
+        tags.names for tags in tagger.tag([Image(np.full((48, 64, 3), rgb, np.uint8)) for rgb in COLOURS.values()])
+    ]
+    assert ["crimson" in names[0], "teal" in names[0], "crimson" in names[1], "teal" in names[1]] == [1, 0, 0, 1]
+    saved = json.loads((tmp_path / "run" / REPORT).read_text(encoding="utf-8"))
+    assert [tag["name"] for tag in saved["tags"]] == list(figures)
+
+
+@pytest.mark.filterwarnings("ignore::rasa.errors.RasaWarning")
+@pytest.mark.parametrize("family", ["ram", "ram-plus", "tag2text"])
+def test_vectors_alone_leave_all_other_tags_as_they_were(family, photos, tmp_path):
+    model = tiny_model(family)
+    tune(model, photos, tmp_path, "run.epochs=2", learn="vectors")
+    images = [Image(np.random.default_rng(n).integers(0, 256, (40, 50, 3)).astype(np.uint8)) for n in range(3)]
+    kept = [n for n, name in enumerate(NAMES) if name != "sky"]
+    expected = RamTagger(model, VOCABULARY).scores(images)[:, kept]
+    np.testing.assert_array_equal(load_tagger(tmp_path).scores(images)[:, kept], expected)
+
+
+@pytest.mark.filterwarnings("ignore::rasa.errors.RasaWarning")
+def test_other_tags_may_be_left_out(photos, tmp_path):
+    tune(tiny_model(), photos, tmp_path, "run.epochs=1", keep_old=False)
+    assert load_tagger(tmp_path).vocabulary.names == ("sky", "crimson", "teal")
+
+
+@pytest.mark.filterwarnings("ignore::rasa.errors.RasaWarning")
+def test_all_learns_the_image_encoder_too(photos, tmp_path):
+    model = tiny_model()
+    tune(model, photos, tmp_path, "run.epochs=1", learn="all")
+    first = "visual_encoder.patch_embed.proj.weight"
+    tuned = load_tagger(tmp_path)._model.state_dict()[first]
+    assert not torch.equal(tuned, model.state_dict()[first])
+
+
+def test_settings_are_checked():
+    assert own_tags_settings().run.parts == ()
+    with pytest.raises(ConfigError, match=r"validation must be in \[0, 1\), got 1"):
+        own_tags_settings(validation=1)
+    with pytest.raises(ConfigError, match="min_examples must be at least 1"):
+        own_tags_settings(min_examples=0)
+    with pytest.raises(ConfigError, match=r'unknown key "run.epoch"'):
+        own_tags_settings(["run.epoch=3"])
+
+
+def test_it_runs_in_one_process(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="runs in one process; start it without torchrun"):
+        tune(tiny_model(), photos, tmp_path)
