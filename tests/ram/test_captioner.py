@@ -10,7 +10,8 @@ import torch
 from rasa.errors import ConfigError, ContractError, InputError, RasaWarning
 from rasa.types import Image
 from rasa_ram.builders import build
-from rasa_ram.captioner import Caption, RamCaptioner, SearchOptions
+from rasa_ram.captioner import Caption, RamCaptioner, SearchOptions, load_captioner
+from rasa_ram.checkpoint import save
 from rasa_ram.config import RamConfig, SwinConfig, TextConfig
 from rasa_ram.tokenizer import CaptionTokenizer
 from rasa_ram.vocabulary import Vocabulary
@@ -238,3 +239,14 @@ def test_a_captioner_that_cannot_share_is_refused():
         build(config(text=TextConfig(vocab_size=19, width=16, layers=1, heads=4, intermediate=32)))
     with pytest.raises(ConfigError, match=r"must have its shape \(32, 16\), got \(64, 16\)"):
         build(config(text=TextConfig(vocab_size=19, width=16, layers=3, heads=4, intermediate=64)))
+
+
+def test_a_saved_captioner_is_a_folder_that_captions(model, vocabulary, tokenizer, captioner, tmp_path):
+    images = [Image(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))]
+    save(model, tmp_path / "model", vocabulary)
+    options = {"tokenizer": tokenizer, "options": SearchOptions(max_length=14, min_length=6)}
+    assert load_captioner(tmp_path / "model", **options).caption(images) == captioner.caption(images)
+    save(model, tmp_path / "bare")
+    with pytest.raises(InputError, match=r"bare does not tell its tags; pass vocabulary= \(--vocabulary\)"):
+        load_captioner(tmp_path / "bare", **options)
+    assert load_captioner(tmp_path / "bare", vocabulary, **options).caption(images) == captioner.caption(images)
