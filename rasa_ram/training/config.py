@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -20,6 +20,7 @@ from rasa._suggest import did_you_mean
 from rasa.errors import ConfigError
 from rasa_ram.data.augment import Views
 from rasa_ram.data.captions import MAX_WORDS
+from rasa_ram.data.loader import LoaderSettings
 from rasa_ram.data.sampling import LVIS_POWER, LVIS_THRESHOLD
 from rasa_ram.training.model_settings import ModelSettings
 from rasa_ram.training.objective import PARTS
@@ -92,6 +93,18 @@ class DataSettings:
         for name, least in (("batch_size", 1), ("workers", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+
+    def loader_settings(self, *, num_tags: int, seed: int, texts: bool = False) -> LoaderSettings:
+        """What a loader makes of the data.
+
+        Args:
+            num_tags: Size of the vocabulary.
+            seed: Of the run.
+            texts: Whether RAM++'s alignment needs captions as text.
+        """
+        own = {item.name for item in fields(LoaderSettings)}
+        shared = {item.name: getattr(self, item.name) for item in fields(self) if item.name in own}
+        return LoaderSettings(num_tags=num_tags, seed=seed, texts=texts, **shared)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from rasa.errors import ConfigError
 from rasa.ops.thresholds import TunedThresholds, tune_thresholds
-from rasa_ram.data.loader import LoaderSettings, TrainingLoader
+from rasa_ram.data.loader import TrainingLoader
 from rasa_ram.data.own_tags import TaggedPhoto, name_to_rows, split_photos, tag_counts, to_records
 from rasa_ram.data.samples import BatchSource
 from rasa_ram.images import ImageFolder
@@ -167,9 +167,8 @@ def fine_tune(  # noqa: PLR0913  (a model is its weights and its vocabulary; pho
     check = partial(check_tags, wide.model, wide.vocabulary, checking, ImageFolder(images), rows=own)
     before, frozen = check(), deepcopy(wide.model)
     _choose_what_learns(wide.model, own, settings.learn)
-    loader = TrainingLoader(
-        to_records(learning, wide.vocabulary), images, settings=_batches(settings, len(wide.vocabulary))
-    )
+    batches = settings.data.loader_settings(num_tags=len(wide.vocabulary), seed=settings.run.seed)
+    loader = TrainingLoader(to_records(learning, wide.vocabulary), images, settings=batches)
     run = Trainer(
         wide.model,
         _source(loader, own, frozen=frozen, vocabulary=wide.vocabulary, settings=settings),
@@ -251,21 +250,6 @@ def _learn_rows(parameter: Tensor, own: Sequence[int], *, tags: int) -> None:
     rows = mask.repeat_interleave(len(parameter) // tags).view(-1, *[1] * (parameter.ndim - 1))
     parameter.requires_grad_(True)
     parameter.register_hook(lambda gradient: gradient * rows.to(gradient.device))
-
-
-def _batches(settings: OwnTagsSettings, num_tags: int) -> LoaderSettings:
-    data = settings.data
-    return LoaderSettings(
-        batch_size=data.batch_size,
-        num_tags=num_tags,
-        seed=settings.run.seed,
-        views=data.views,
-        workers=data.workers,
-        order=data.order,
-        balance_threshold=data.balance_threshold,
-        balance_power=data.balance_power,
-        on_bad=data.on_bad,
-    )
 
 
 def _source(

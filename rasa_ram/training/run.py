@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rasa.errors import ConfigError
-from rasa_ram.data.loader import CaptionTexts, LoaderSettings, TrainingLoader
+from rasa_ram.data.loader import CaptionTexts, TrainingLoader
 from rasa_ram.data.manifest import open_records
 from rasa_ram.data.shard_source import ShardLoader
 from rasa_ram.tokenizer import CaptionTokenizer
@@ -134,7 +134,8 @@ def open_source(config: TrainConfig, start: Start, *, rank: int = 0, ranks: int 
         FormatError, InputError: If the data are malformed or too few.
     """
     data = config.data
-    settings = loader_settings(config, num_tags=len(start.vocabulary))
+    texts = "text_features" in config.parts
+    settings = data.loader_settings(num_tags=len(start.vocabulary), seed=config.run.seed, texts=texts)
     captions = _caption_texts(config, start) if "captions" in config.parts else None
     if data.shards:
         return ShardLoader(shard_files(data), settings=settings, captions=captions, rank=rank, ranks=ranks)
@@ -146,13 +147,6 @@ def open_source(config: TrainConfig, start: Start, *, rank: int = 0, ranks: int 
         cache=data.cache,
     )
     return TrainingLoader(records, data.images or ".", settings=settings, captions=captions, rank=rank, ranks=ranks)
-
-
-def loader_settings(config: TrainConfig, *, num_tags: int) -> LoaderSettings:
-    """What a loader makes of the recipe's data; ``num_tags`` is the size of the vocabulary."""
-    own = {item.name for item in fields(LoaderSettings)}
-    shared = {item.name: getattr(config.data, item.name) for item in fields(DataSettings) if item.name in own}
-    return LoaderSettings(num_tags=num_tags, seed=config.run.seed, texts="text_features" in config.parts, **shared)
 
 
 def require_data(data: DataSettings) -> None:

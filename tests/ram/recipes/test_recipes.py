@@ -13,7 +13,6 @@ from rasa.errors import ConfigError
 from rasa_ram import builders
 from rasa_ram.config import TextConfig
 from rasa_ram.training.config import build_config, config_text, config_values, load_recipe, recipe_values, recipes
-from rasa_ram.training.run import loader_settings
 from rasa_ram.training.toml_values import merge, read_override, write_table
 from tests.ram.recipes.tiny_recipe import write_tiny_recipe
 
@@ -105,11 +104,11 @@ def test_overrides_are_toml_values_and_win_in_their_order(tiny):
 
 def test_a_data_setting_reaches_the_loader(tiny):
     config = load_recipe(tiny, ["data.order=class_balanced", "data.balance_power=1", "data.on_bad=stop", "run.seed=7"])
-    settings = loader_settings(config, num_tags=4)
+    settings = config.data.loader_settings(num_tags=4, seed=config.run.seed)
     assert (settings.order, settings.balance_power, settings.on_bad, settings.seed) == ("class_balanced", 1, "stop", 7)
     assert (settings.batch_size, settings.workers, settings.num_tags, settings.texts) == (3, 0, 4, False)
     assert settings.views == config.data.views
-    assert loader_settings(load_recipe("pretrain_ram_plus"), num_tags=4585).texts
+    assert config.data.loader_settings(num_tags=4585, seed=0, texts=True).texts
 
 
 @pytest.mark.parametrize(
