@@ -61,8 +61,8 @@ PAIRS = tuple(f"{colour} {shape}" for colour, shape in HELD_OUT_PAIRS)
 SYNONYMS = tuple(UNSEEN_SYNONYMS)
 CLEAN_SEED = 3  # series of the small clean set
 DELETED, WRONG = 0.35, 0.15
-# The asymmetric loss with gamma 7 scores what is as likely as not about 0.86, if trained to its end. Trained shortly and
-# on tags of which a third is missing, scores are lower; above this, a tag is added.
+# The asymmetric loss with gamma 7 scores what is as likely as not about 0.86, if trained to its end. After a short
+# training on tags of which a third is missing, scores are lower; above this, a tag is added.
 GENERATE_ABOVE = 0.82
 # A region whose tag the tagger scores lower is wrong; crops are easier than scenes, and an absent tag scores about 0.6.
 CONFIRM_ABOVE = 0.7
