@@ -39,8 +39,8 @@ format: $(TEST_SETUP)  ## repair style
 types: $(TEST_SETUP)  ## check types
 	$(BIN)/mypy
 
-weights: $(TEST_SETUP)  ## fetch the weights of the preset lite (210 MB) into the cache
-	$(BIN)/rasa weights fetch lite || $(if $(filter true,$(CI)),exit 1,echo "tests that need weights are skipped")
+weights: $(TEST_SETUP)  ## fetch the weights of the preset lite and of MiniLM (300 MB) into the cache
+	$(BIN)/rasa weights fetch lite all-minilm-l6-v2.sentence bert-base-uncased.vocab || $(if $(filter true,$(CI)),exit 1,echo "tests that need weights are skipped")
 
 bench: $(TEST_SETUP) weights  ## run the benchmarks; prints figures
 	set -e; for script in benchmarks/*.py; do $(BIN)/python "$$script"; done

@@ -111,6 +111,7 @@ def test_counts_survive_their_file(tmp_path):
     "content",
     [b"", b"no gzip", gzip.compress(b"{}"), gzip.compress(b"[]"), gzip.compress(b'{"schema": "other"}'),
      gzip.compress(b"{" * 5000), gzip.compress(b"{}")[:12]],
+    ids=["empty", "no gzip", "nothing in it", "a list", "another schema", "broken JSON", "cut off"],
 )  # fmt: skip
 def test_files_that_hold_no_counts(tmp_path, content):
     path = tmp_path / "bad.counts.gz"
