@@ -190,7 +190,8 @@ def test_the_transcribed_tables_are_whole():
             assert all(re.fullmatch(r"(\d\d\.\d(/\d\d\.\d)?|x|)", cell) for cell in row["cells"]), row
 
 
-def test_tables_from_the_command(tmp_path):
+def test_tables_from_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # xdist's workers have 80, which fold a table of eight columns
     result_of("ram-plus-swin-l.14m", "hico-600", 0.3712).write(tmp_path / "a.json")
     result_of("clip-vit-b-16", "hico-600", 0.2).write(tmp_path / "b.json")
     done = run("--tables", tmp_path / "a.json", tmp_path / "b.json", "--markdown", tmp_path / "tables.md")
