@@ -102,7 +102,7 @@ def _show(report: FineTuneReport) -> None:
     order = sorted(report.tags, key=lambda tag: (-tag.photos[0], tag.name))
     print_table(("tag", "photos", "AP before", "AP after", "threshold", "F1"), [_row(tag) for tag in order[:_SHOWN]])
     if report.unreadable:
-        say(f"{len(report.unreadable)} photos could not be read, such as {report.unreadable[0]}")
+        say(f"photos that could not be read: {len(report.unreadable)}, such as {report.unreadable[0]}")
     before, after = report.mean("before"), report.mean("after")
     if after is not None:
         say(f"mean average precision {_figure(before)} -> {_figure(after)} on the photos kept back")

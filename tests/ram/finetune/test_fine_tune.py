@@ -6,9 +6,12 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from rasa.errors import ConfigError
 from rasa.types import Image
+from rasa_ram.checkpoint import save
+from rasa_ram.cli.finetune import app
 from rasa_ram.data.own_tags import read_tagged_photos
 from rasa_ram.tagger import RamTagger, load_tagger
 from rasa_ram.training.fresh_weights import draw_model
@@ -117,3 +120,20 @@ def test_it_runs_in_one_process(photos, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="runs in one process; start it without torchrun"):
         tune(tiny_model(), photos, tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::rasa.errors.RasaWarning")
+def test_the_command(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    save(tiny_model("tag2text"), tmp_path / "model", VOCABULARY)
+    overrides = [argument for key in FAST for argument in ("--set", key)]
+    command = [str(photos), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "mine"), *overrides]
+    done = CliRunner().invoke(app, [*command, "--set", "run.epochs=2", "--learn", "vectors"])
+    assert done.exit_code == 0, done.output
+    assert "crimson (new)" in done.stdout
+    assert "photos that could not be read: 1, such as crimson-9.png" in done.stderr
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "mine")
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 1
+    assert isinstance(again.exception, ConfigError)
+    assert "resume" in str(again.exception)
