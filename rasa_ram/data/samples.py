@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -63,3 +64,14 @@ class BatchSource(Protocol):
     def batches(self, epoch: int, *, first: int = 0) -> Iterator[Samples]:
         """The batches of ``epoch``, counted from 0, beginning with number ``first``."""
         ...
+
+
+@contextmanager
+def reading(source: BatchSource, epoch: int, *, first: int = 0) -> Iterator[Iterator[Samples]]:
+    """The batches of ``epoch`` from number ``first`` on; leaving the block ends what makes them, its workers too."""
+    batches = source.batches(epoch, first=first)
+    try:
+        yield batches
+    finally:
+        if isinstance(batches, Generator):
+            batches.close()

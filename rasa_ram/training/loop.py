@@ -37,7 +37,7 @@ import torch
 
 from rasa.errors import ConfigError, TrainingError
 from rasa_ram.checkpoint import save
-from rasa_ram.data.samples import BatchSource, Samples
+from rasa_ram.data.samples import BatchSource, Samples, reading
 from rasa_ram.modeling.ram import Ram
 from rasa_ram.training.distributed import Processes
 from rasa_ram.training.ema import MovingAverage
@@ -233,13 +233,9 @@ class _Run:
         for epoch in range(self.step // self.per_epoch, -(-self.steps // self.per_epoch)):
             done = self.step - epoch * self.per_epoch
             wanted = min(self.per_epoch, self.steps - epoch * self.per_epoch) - done
-            source = self.trainer.source.batches(epoch, first=done * self.settings.accumulate)
-            try:
+            with reading(self.trainer.source, epoch, first=done * self.settings.accumulate) as source:
                 for _ in range(wanted):
                     yield self._group(source, epoch)
-            finally:
-                if isinstance(source, Generator):
-                    source.close()  # ends its workers
 
     def _group(self, source: Iterator[Samples], epoch: int) -> list[Samples]:
         # A DataLoader draws a seed when it starts, which a resumed run would draw at another time.

@@ -7,14 +7,13 @@ RAM's data engine (arXiv:2306.03514, section 3.2), and learning without forgetti
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
 
 from rasa.errors import InputError
-from rasa_ram.data.samples import BatchSource, Samples
+from rasa_ram.data.samples import BatchSource, Samples, reading
 from rasa_ram.modeling.ram import Ram
 from rasa_ram.vocabulary import Vocabulary
 
@@ -38,7 +37,7 @@ class OwnTags:
 
     def batches(self, epoch: int, *, first: int = 0) -> Iterator[Samples]:
         """The source's batches of ``epoch`` from number ``first`` on."""
-        with closing_source(self._source.batches(epoch, first=first)) as batches:
+        with reading(self._source, epoch, first=first) as batches:
             for samples in batches:
                 yield replace(samples, known=self._known.expand(len(samples.targets), -1))
 
@@ -74,7 +73,7 @@ class SelfLabelled:
 
     def batches(self, epoch: int, *, first: int = 0) -> Iterator[Samples]:
         """The batches of ``epoch`` from number ``first`` on, with all of the model's tags known."""
-        with closing_source(self._source.batches(epoch, first=first)) as batches:
+        with reading(self._source, epoch, first=first) as batches:
             for samples in batches:
                 yield self._filled(samples)
 
@@ -92,13 +91,3 @@ class SelfLabelled:
         with torch.inference_mode():
             memory = self._model.encode_image(pixels.to(self._device))
             return torch.sigmoid(self._model.decode(memory, self._queries)).float().cpu()
-
-
-@contextmanager
-def closing_source(batches: Iterator[Samples]) -> Iterator[Iterator[Samples]]:
-    """Close a generator with whoever reads it, so that its workers end too."""
-    try:
-        yield batches
-    finally:
-        if isinstance(batches, Generator):
-            batches.close()
