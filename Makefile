@@ -26,7 +26,7 @@ demo: $(DEMO_SETUP)  ## tag, detect and segment the example photos; writes out/
 	$(BIN)/rasa run examples/photos --out out --preset lite --overwrite
 
 test: lint types weights  ## lint, types, and all tests but the slow ones
-	$(ONE_THREAD) $(if $(filter true,$(CI)),RASA_REQUIRE_WEIGHTS=1) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(ONE_THREAD) $(if $(filter true,$(CI)),RASA_REQUIRE_WEIGHTS=1) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
 
 lint: $(TEST_SETUP)  ## check style
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import io
 import logging
@@ -83,6 +84,19 @@ def require(package: str) -> ModuleType:
         raise DependencyError(f'this runtime needs the package "{package}"; install the extra "openvino"') from error
 
 
+@functools.cache
+def core() -> Any:
+    """The one OpenVINO core of this process, which is never unloaded.
+
+    Its CPU plugin gives the thread that loads it a stack for signals. Of two that are unloaded in the order they were
+    loaded in, or in another thread, the plugin leaves that thread a stack which is gone: the next Ctrl-C is a crash.
+
+    Raises:
+        DependencyError: If the package is missing.
+    """
+    return require("openvino").Core()
+
+
 def export(model: Ram, precision: Precision, pixels: FloatArray | None) -> dict[str, Any]:
     """Turn a model into OpenVINO graphs by name: ``encoder`` and ``decoder``.
 
@@ -124,9 +138,8 @@ def _convert(openvino: Any, module: nn.Module, example: tuple[Tensor, ...], *, d
 
 
 def _quantise(model: Ram, graphs: dict[str, Any], pixels: FloatArray) -> dict[str, Any]:
-    openvino = require("openvino")
     images = [image[None] for image in pixels]
-    encode = openvino.Core().compile_model(graphs["encoder"], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    encode = core().compile_model(graphs["encoder"], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     memories = [encode([image])[0].copy() for image in images]
     labels = calibration_labels(model, torch.from_numpy(memories[0][:, 0]))
     samples = {"encoder": [(image,) for image in images], "decoder": [(memory, *labels) for memory in memories]}

@@ -26,7 +26,7 @@ from rasa_ram.config import RamConfig
 from rasa_ram.modeling.label_embedding import LabelQueries
 from rasa_ram.modeling.ram import ROWS_AT_ONCE, Ram
 from rasa_ram.preprocess import preprocess
-from rasa_ram.runtime._export import Precision, export, label_inputs, require, unreported
+from rasa_ram.runtime._export import Precision, core, export, label_inputs, require, unreported
 from rasa_ram.runtime._store import array_hash, fingerprint, recipe, stored
 
 
@@ -184,7 +184,7 @@ def _compile(path: Path, threads: int | None) -> Any:
         "PERFORMANCE_HINT": "LATENCY",
         **({} if threads is None else {"INFERENCE_NUM_THREADS": threads}),
     }
-    return require("openvino").Core().compile_model(path, "CPU", options)
+    return core().compile_model(path, "CPU", options)
 
 
 def _without_encoder(model: Ram) -> Ram:

@@ -269,3 +269,30 @@ def test_nothing_is_reported(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "sent 0" in done.stdout
     assert not (tmp_path / "intel").exists(), "an identity was written for the reports"
+
+
+SIGNALS = """
+import gc, signal, sys
+from pathlib import Path
+from rasa.testing import sample_images
+from rasa_ram.runtime.openvino import to_openvino
+from tests.ram.tiny import tiny_model
+cache = Path(sys.argv[1])
+models = [to_openvino(tiny_model(), cache=cache) for _ in range(2)]
+if sys.argv[2] == "int8":
+    models.append(to_openvino(tiny_model(), precision="int8", calibration=sample_images(), cache=cache))
+while models:
+    del models[0]
+    gc.collect()
+signal.signal(signal.SIGINT, lambda *_: print("heard"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+@needs_openvino
+@pytest.mark.parametrize("precision", ["float32", pytest.param("int8", marks=[needs_nncf, pytest.mark.slow])])
+def test_a_signal_is_heard_once_the_models_are_gone(tmp_path, precision):
+    # Plugins that were unloaded in the order of their loading left the thread a signal stack that was gone.
+    command = [sys.executable, "-c", SIGNALS, str(tmp_path), precision]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert (done.returncode, done.stdout.split()[-1:]) == (0, ["heard"]), done.stderr
