@@ -65,6 +65,9 @@ def label(
     ] = SHARD_SIZE,
     every: Annotated[int | None, typer.Option(min=1, help="Take every n-th frame of a video.")] = None,
     seconds: Annotated[float | None, typer.Option(min=0, help="Take a frame of a video every so many seconds.")] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Do the photos again that failed before.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if any photo has no labels.")] = False,
     engine: Annotated[Engine, typer.Option(help="Processes here, or the actors of a Ray cluster.")] = Engine.LOCAL,
     address: Annotated[str | None, typer.Option(help="Of the Ray cluster; else one is started here.")] = None,
@@ -84,8 +87,9 @@ def label(
         with _terminated_as_interrupted(), _drawn(out) as watch:
             dataset = label_images(
                 sources, out, preset=preset, pipeline=pipeline, workers=workers, threads=threads,
-                batch_size=batch_size, shard_size=shard_size, every=every, seconds=seconds, strict=strict,
-                engine=engine.value, address=address, watch=watch, **overrides,
+                batch_size=batch_size, shard_size=shard_size, every=every, seconds=seconds,
+                retry_failed=retry_failed, strict=strict, engine=engine.value, address=address, watch=watch,
+                **overrides,
             )  # fmt: skip
     except KeyboardInterrupt as error:
         say(f"interrupted; finished shards are kept in {out}, and the same command continues")

@@ -16,11 +16,11 @@ from rasa.labelling.board import Board
 from rasa.labelling.dataset import Dataset, open_dataset
 from rasa.labelling.local import LocalEngine
 from rasa.labelling.log import RunLog
-from rasa.labelling.plan import Plan, plan_images
+from rasa.labelling.plan import Plan, Shard, plan_images
 from rasa.labelling.progress import Counter, Watch
 from rasa.labelling.recipe import Recipe
 from rasa.labelling.runs import start_run
-from rasa.labelling.store import is_done
+from rasa.labelling.store import failed_rows, is_done
 from rasa.labelling.worker import Settings
 
 EngineName = Literal["local", "ray"]
@@ -46,6 +46,7 @@ class Job:
     address: str | None
     every: int | None
     seconds: float | None
+    retry_failed: bool
 
     def __post_init__(self) -> None:
         for name in ("workers", "threads", "batch_size", "shard_size"):
@@ -66,7 +67,7 @@ class Job:
         with self._engine() as engine:
             counter.say("loading")
             fingerprint = start_run(out, engine.provenance(shards=len(plan.shards)))
-            settings = Settings(Path(out).absolute(), fingerprint, self.batch_size, decoders)
+            settings = Settings(Path(out).absolute(), fingerprint, self.batch_size, decoders, self.retry_failed)
             _work(engine, plan, settings, counter)
         dataset = open_dataset(out, run=fingerprint)
         if strict and (failed := dataset.counts.failed):
@@ -97,8 +98,9 @@ class _Engine(Protocol):
 
 def _work(engine: _Engine, plan: Plan, settings: Settings, counter: Counter) -> None:
     log = RunLog(settings.folder / LOG, settings.fingerprint)
-    missing = [shard for shard in plan.shards if not is_done(settings.folder, settings.fingerprint, shard)]
-    counter.total = sum(shard.count for shard in missing)
+    left = {shard.index: _images_left(settings, shard) for shard in plan.shards}
+    missing = [shard for shard in plan.shards if left[shard.index]]
+    counter.total = sum(left.values())
     counter.before = plan.count - counter.total
     log.note("start", engine=type(engine).__name__, batch_size=settings.batch_size, shards=len(missing),
              images=counter.total, before=counter.before)  # fmt: skip
@@ -111,3 +113,9 @@ def _work(engine: _Engine, plan: Plan, settings: Settings, counter: Counter) -> 
             log.note("stopped", why=type(error).__name__, message=str(error), images=counter.finished)
         raise
     log.note("end", images=counter.finished, failed=counter.failed, seconds=round(perf_counter() - start, 3))
+
+
+def _images_left(settings: Settings, shard: Shard) -> int:
+    if not is_done(settings.folder, settings.fingerprint, shard):
+        return shard.count
+    return len(failed_rows(settings.folder, settings.fingerprint, shard)) if settings.retry_failed else 0

@@ -29,6 +29,7 @@ def label(  # noqa: PLR0913  (one argument per choice of `rasa label`, all but t
     address: str | None = None,
     every: int | None = None,
     seconds: float | None = None,
+    retry_failed: bool = False,
     watch: Watch | None = None,
     **overrides: Any,
 ) -> Dataset:
@@ -57,6 +58,8 @@ def label(  # noqa: PLR0913  (one argument per choice of `rasa label`, all but t
         address: Of the Ray cluster; None starts one on this machine.
         every: Take every n-th frame of a video.
         seconds: Take a frame of a video every so many seconds.
+        retry_failed: Label also those images of finished shards again that failed, all but those that could not be
+            read when they were listed: these are looked at again at every call.
         watch: Called with a :class:`rasa.labelling.progress.Progress` as the work goes on.
         overrides: Other values for fields of the preset's :class:`rasa.config.PipelineConfig`.
 
@@ -79,6 +82,7 @@ def label(  # noqa: PLR0913  (one argument per choice of `rasa label`, all but t
         address=address,
         every=every,
         seconds=seconds,
+        retry_failed=retry_failed,
     )
     return job.run(sources, out, strict=strict, watch=watch)
 

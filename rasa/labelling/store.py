@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,18 @@ def is_done(dataset: StrPath, fingerprint: str, shard: Shard) -> bool:
     return labels_file(dataset, fingerprint, shard).exists()
 
 
+def failed_rows(dataset: StrPath, fingerprint: str, shard: Shard) -> list[int]:
+    """Positions of the images of a shard that is done that failed, but for those that could not even be planned.
+
+    Raises:
+        FormatError: If the file is missing or damaged.
+    """
+    statuses = read_table(labels_file(dataset, fingerprint, shard), ["status"])["status"].to_pylist()
+    failed = [position for position, status in enumerate(statuses) if status == FAILED]
+    images = shard.images if failed else ()
+    return [position for position in failed if images[position].error is None]
+
+
 def write_shard(dataset: StrPath, fingerprint: str, shard: Shard, rows: Sequence[LabelledRow]) -> Path:
     """Store the labels of a whole shard; the same labels give the same bytes.
 
@@ -143,6 +155,19 @@ def read_shard(dataset: StrPath, fingerprint: str, shard: Shard) -> Iterator[Lab
     for batch in table.to_batches(max_chunksize=32):  # lists of Python take ten times the memory of the table
         for row in batch.to_pylist():
             yield LabelledRow(**row)
+
+
+def read_shard_with_timings(dataset: StrPath, fingerprint: str, shard: Shard) -> list[LabelledRow]:
+    """All rows of a shard that is done, in order.
+
+    Raises:
+        FormatError: If a file is missing or damaged.
+    """
+    timings: dict[str, dict[str, float]] = {}
+    for row in read_timings(dataset, fingerprint, shard):
+        timings.setdefault(row["id"], {})[row["stage"]] = row["seconds"]
+    rows = read_shard(dataset, fingerprint, shard)
+    return [replace(row, timings=timings.get(row.id, {})) for row in rows]
 
 
 def read_timings(dataset: StrPath, fingerprint: str, shard: Shard) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from rasa.labelling.halving import InHalves, free_memory, is_out_of_memory
 from rasa.labelling.locks import shard_lock
 from rasa.labelling.plan import PlannedImage
 from rasa.labelling.recipe import Recipe
-from rasa.labelling.store import OK, LabelledRow, is_done, write_shard
+from rasa.labelling.store import OK, LabelledRow, failed_rows, is_done, read_shard_with_timings, write_shard
 from rasa.runner import Runner, build_seeds
 from rasa.types import Failure
 
@@ -36,12 +36,14 @@ class Settings:
         fingerprint: Of the run.
         batch_size: Images that go through the models together.
         decoders: Threads that decode.
+        retry_failed: Whether images of finished shards that failed are labelled again.
     """
 
     folder: Path
     fingerprint: str
     batch_size: int = 8
     decoders: int = 2
+    retry_failed: bool = False
 
 
 class Labeller:
@@ -75,9 +77,11 @@ class Labeller:
         with shard_lock(settings.folder, settings.fingerprint, task.shard) as held:
             if not held:
                 return Outcome("taken")
-            if is_done(settings.folder, settings.fingerprint, task.shard):
+            if not is_done(settings.folder, settings.fingerprint, task.shard):
+                return self._label_whole(task, settings, moved)
+            if not settings.retry_failed:
                 return Outcome("there", images=task.shard.count)
-            return self._label_whole(task, settings, moved)
+            return self._label_failed(task, settings, moved)
 
     def _label_whole(self, task: Task, settings: Settings, moved: Moved) -> Outcome:
         start, rows = perf_counter(), []
@@ -89,6 +93,21 @@ class Labeller:
                 moved(len(rows))
         write_shard(settings.folder, settings.fingerprint, task.shard, rows)
         return Outcome("labelled", len(rows), sum(row.status != OK for row in rows), perf_counter() - start)
+
+    def _label_failed(self, task: Task, settings: Settings, moved: Moved) -> Outcome:
+        start, place = perf_counter(), (settings.folder, settings.fingerprint, task.shard)
+        rows, images = read_shard_with_timings(*place), task.shard.images
+        again = failed_rows(*place)
+        chosen = [images[position] for position in again]
+        known = {order: task.known[position] for order, position in enumerate(again)} if task.known else None
+        found = _known_rows(chosen, known) if known else self._rows(chosen, settings)
+        for done, (position, row) in enumerate(zip(again, found, strict=True), 1):
+            rows[position] = row
+            if done % settings.batch_size == 0:
+                moved(done)
+        write_shard(*place, rows)
+        failed = sum(rows[position].status != OK for position in again)
+        return Outcome("labelled", len(again), failed, perf_counter() - start)
 
     def _rows(self, images: Sequence[PlannedImage], settings: Settings) -> Iterator[LabelledRow]:
         size, seeds = settings.batch_size, build_seeds(None)

@@ -54,6 +54,9 @@ def test_a_failed_photo_is_named_and_only_strict_minds(rasa, preset, folder, tmp
     strict = rasa(*arguments, "--strict")
     assert strict.exit_code == 3
     assert "error: 2 of 7 images have no labels; their rows say why" in strict.stderr
+    again = rasa(*arguments, "--retry-failed")
+    assert "continuing: 5 photos are labelled already, 2 are left" in again.stderr
+    assert "5 of 7 photos are labelled, 2 failed (1 ImageError, 1 RuntimeError)" in again.stderr
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,13 @@ def slow_noted():
     return Pipeline(*noted().stages, Stage(lambda image: time.sleep(0.02)))
 
 
+def moody():
+    """As :func:`noted`; while the file ``RASA_TEST_MOOD`` is there, as :func:`poison`."""
+    if Path(os.environ["RASA_TEST_MOOD"]).exists():
+        return Pipeline(*noted().stages, *poison().stages[-1:])
+    return Pipeline(*noted().stages, Stage(lambda image: None))
+
+
 def poison():
     """Kills its process at an image 13 px wide, and raises at one 17 px wide."""
 

@@ -8,6 +8,7 @@ import pytest
 import rasa
 from rasa.errors import FailedImagesError, RasaError, WorkerError
 from rasa.labelling.dataset import open_dataset
+from rasa.labelling.store import read_timings
 
 
 def test_a_folder_becomes_a_dataset(photos, tmp_path, logged, fakes):
@@ -47,6 +48,54 @@ def test_a_second_run_labels_what_is_new_only(photos, tmp_path, logged, monkeypa
     dataset = rasa.label(folder, tmp_path / "out", pipeline="fakes:noted", shard_size=2)
     assert len(notes.read_text(encoding="utf-8").splitlines()) == 8
     assert (dataset.counts.ok, dataset.counts.duplicates) == (8, 1)
+
+
+def stages_timed(dataset):
+    rows = [read_timings(dataset.folder, dataset.fingerprint, shard) for shard in dataset.shards()]
+    return [(row["id"], row["stage"]) for shard in rows for row in shard]
+
+
+def test_images_that_failed_are_labelled_again_when_asked(photos, tmp_path, monkeypatch, content, logged):
+    mood, notes = tmp_path / "mood", tmp_path / "notes"
+    monkeypatch.setenv("RASA_TEST_MOOD", str(mood))
+    monkeypatch.setenv("RASA_TEST_NOTES", str(notes))
+    folder = photos(6)
+    shutil.copy(photos(1, folder="deadly", size=(13, 8)) / "0000.png", folder / "0001a.png")
+    shutil.copy(photos(1, folder="unlucky", size=(17, 8)) / "0000.png", folder / "0004a.png")
+    (folder / "0005a.png").write_bytes(b"no image")
+    label = functools.partial(rasa.label, folder, pipeline="fakes:moody", shard_size=3)
+    calm = label(tmp_path / "calm")
+    mood.touch()
+    out = tmp_path / "out"
+    assert label(out).counts.failed == 3
+    mood.unlink()
+    notes.unlink()
+    assert label(out).counts.failed == 3
+    assert not notes.exists()
+
+    seen = []
+    dataset = label(out, retry_failed=True, watch=seen.append)
+    assert sorted(line.rpartition("/")[2] for line in notes.read_text().splitlines()) == ["0001a.png", "0004a.png"]
+    assert (dataset.counts.ok, dataset.counts.failed) == (8, 1)
+    assert (seen[-1].before, seen[-1].total, seen[-1].done) == (6, 3, 3)
+    assert [(line["images"], line["failed"]) for line in logged(out, "shard")[-2:]] == [(1, 0), (2, 1)]
+    assert content(out) == content(tmp_path / "calm")
+    assert stages_timed(dataset) == stages_timed(calm)
+
+
+def test_an_image_that_kills_its_worker_again_keeps_its_row(photos, tmp_path, monkeypatch, content):
+    mood = tmp_path / "mood"
+    monkeypatch.setenv("RASA_TEST_MOOD", str(mood))
+    monkeypatch.setenv("RASA_TEST_NOTES", str(tmp_path / "notes"))
+    mood.touch()
+    folder = photos(3)
+    shutil.copy(photos(1, folder="deadly", size=(13, 8)) / "0000.png", folder / "0001a.png")
+    label = functools.partial(rasa.label, folder, tmp_path / "out", pipeline="fakes:moody", shard_size=4)
+    label()
+    before = content(tmp_path / "out")
+    dataset = label(retry_failed=True)
+    assert (dataset.counts.ok, dataset.counts.failed) == (3, 1)
+    assert content(tmp_path / "out") == before
 
 
 def test_another_threshold_labels_anew_and_keeps_the_old_labels(photos, tmp_path, content, fakes):
