@@ -194,7 +194,11 @@ def fetch_missing(config: PipelineConfig) -> None:
     Raises:
         WeightsError: If one cannot be had that its model needs.
     """
-    needed = {name for model in config.models for name in find_model(model).checkpoints}
+    models = [find_model(name) for name in config.models]
+    for model in models:
+        if model.folder is not None:
+            model.folder.require()  # before gigabytes are fetched for the others
+    needed = {name for model in models for name in model.checkpoints}
     for name in config_checkpoints(config):
         if name not in checkpoints():
             continue  # a plugin's own: its model fetches it

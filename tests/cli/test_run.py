@@ -390,6 +390,18 @@ def test_debug_shows_the_traceback(rasa_process, photos):
     assert b"Traceback" in rasa_process("--debug", *arguments).stderr
 
 
+@pytest.mark.parametrize("command", ["run", "label"])
+def test_a_folder_of_weights_that_is_missing_is_told_before_anything_is_fetched(
+    rasa, photos, out, tmp_path, monkeypatch, command
+):
+    monkeypatch.setenv("RASA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("RASA_WEIGHTS", raising=False)
+    done = rasa(command, photos[0].parent, "--preset", "ram-sam3", "--out", out)
+    assert done.exit_code == 1
+    assert f"there is no {tmp_path / 'cache' / 'weights' / 'sam3.sa-co'}. The weights of SAM 3 are gated" in done.stderr
+    assert not (tmp_path / "cache").exists()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are another matter there")
 def test_ctrl_c_keeps_what_is_done(environment, preset, photo, tmp_path, out):
     photo(tmp_path / "photos" / "a.png")

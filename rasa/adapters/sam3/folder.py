@@ -24,10 +24,7 @@ from rasa._weight_folders import SAM3
 from rasa.errors import CheckpointError, WeightsError
 
 NAME = SAM3.name
-ACCESS = (
-    f"The weights of SAM 3 are gated, under the {SAM3.license}, which forbids military and nuclear uses, among others: "
-    f"{SAM3.access}"
-)
+ACCESS = f"{SAM3.terms}: {SAM3.access}"
 
 _MEMORY = re.compile(
     r"(memory_attention|memory_encoder|mask_downsample|object_pointer_proj"
@@ -103,20 +100,13 @@ def open_folder(source: str | os.PathLike[str]) -> HubFolder:
         CheckpointError: If a file is missing, damaged, or of another family.
         WeightsError: If there is no such folder; it says how to get the weights.
     """
-    path = _found() if os.fspath(source) == NAME else Path(source).expanduser()
+    path = SAM3.require() if os.fspath(source) == NAME else Path(source).expanduser()
     if not path.is_dir():
         raise WeightsError(f"there is no folder {path} with SAM 3's weights. {ACCESS}")
     for file in ("config.json", "model.safetensors"):
         if not (path / file).is_file():
             raise CheckpointError(f"{path} lacks {file}. {ACCESS}")
     return HubFolder(path, _read_config(path / "config.json"), open_tensors(path / "model.safetensors").tensors)
-
-
-def _found() -> Path:
-    if found := SAM3.find():
-        return found
-    looked = " nor ".join(map(str, SAM3.places))
-    raise WeightsError(f"there is no {looked}. {ACCESS}; FOLDER is {SAM3.places[-1]}, or any that you name yourself")
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
