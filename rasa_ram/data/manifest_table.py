@@ -138,6 +138,11 @@ class RecordTable(Sequence[Record]):
                 total[kind] = total.get(kind, 0) + count
         return total
 
+    @property
+    def has_tags(self) -> bool:
+        """Whether any record has a tag."""
+        return any(len(part.tags.ids) for part, _ in self._parts)
+
     def tags(self) -> TagLists:
         """The ``known_ids`` of all records; mapped, not read, where the table is of one manifest that stands once."""
         if len(self._parts) == 1 and self._parts[0][1] == 1:

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from rasa.errors import ConfigError
-from rasa_ram.data.manifest import open_records
 from rasa_ram.data.shard_source_index import index_shards
 from rasa_ram.tokenizer import MAX_TOKENS
 from rasa_ram.training.config import TrainConfig
+from rasa_ram.training.data_files import open_table, shard_files
 from rasa_ram.training.initialise import count_tags, frozen_names, model_sizes
 from rasa_ram.training.memory_estimate import MemoryEstimate, estimate_memory, meta_model
-from rasa_ram.training.run import shard_files
 
 # Both towers of CLIP ViT-B/16 (arXiv:2103.00020), which the loop loads.
 TEACHER_WEIGHTS = 149_620_737
@@ -147,8 +146,7 @@ def count_records(config: TrainConfig, num_tags: int) -> int:
         return len(index_shards(shard_files(data), on_bad=data.on_bad))
     if not data.manifests:
         raise ConfigError("the recipe names no data.manifests to count; name them, or tell how many records there are")
-    settings = {"on_bad": data.on_bad, "vocabulary_size": num_tags, "cache": data.cache}
-    return len(open_records(data.manifests, repeats=data.repeats or None, **settings))  # type: ignore[arg-type]
+    return len(open_table(data, num_tags))
 
 
 def _notes(config: TrainConfig, per_epoch: int) -> list[str]:

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rasa.errors import ConfigError
+from rasa.errors import ConfigError, InputError
 from rasa_ram.data.loader import CaptionTexts, TrainingLoader
-from rasa_ram.data.manifest import open_records
 from rasa_ram.data.shard_source import ShardLoader
 from rasa_ram.tokenizer import CaptionTokenizer
-from rasa_ram.training.config import DataSettings, TrainConfig, write_recipe
+from rasa_ram.training.config import TrainConfig, write_recipe
+from rasa_ram.training.data_files import names_of, open_table, require_data, shard_files
 from rasa_ram.training.initialise import Start, initialise
 from rasa_ram.training.loop import RunReport, StepReport, Trainer
 from rasa_ram.training.state import FOLDER
@@ -31,9 +31,6 @@ if TYPE_CHECKING:  # open_clip is not needed where label vectors are in a file
     from rasa_ram.text_encoder import TextEncoder
 
 Source = TrainingLoader | ShardLoader
-
-# Data settings that change no batch: where things lie, and how fast they are read.
-_HARMLESS = frozenset({"manifests", "images", "shards", "cache", "workers"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -120,7 +117,7 @@ def prepare(
         teacher=_teacher(config, teacher),
         vocabulary=start.vocabulary,
         resume=resume,
-        data=_names_of(config.data),
+        data=names_of(config.data),
         progress=progress,
     )
     return Training(config=config, start=start, source=source, trainer=trainer, main=processes.main)
@@ -139,33 +136,13 @@ def open_source(config: TrainConfig, start: Start, *, rank: int = 0, ranks: int 
     captions = _caption_texts(config, start) if "captions" in config.parts else None
     if data.shards:
         return ShardLoader(shard_files(data), settings=settings, captions=captions, rank=rank, ranks=ranks)
-    records = open_records(
-        data.manifests,
-        repeats=data.repeats or None,
-        on_bad=data.on_bad,
-        vocabulary_size=len(start.vocabulary),
-        cache=data.cache,
-    )
-    return TrainingLoader(records, data.images or ".", settings=settings, captions=captions, rank=rank, ranks=ranks)
-
-
-def require_data(data: DataSettings) -> None:
-    """Refuse a recipe that names no data.
-
-    Raises:
-        ConfigError: If it does.
-    """
-    if data.shards:
-        return
-    if not data.manifests or data.images is None:
-        lacking = "data.images" if data.manifests else "data.manifests"
-        raise ConfigError(
-            f"the recipe names no {lacking}; say what to train on: --set 'data.manifests=[\"coco.json\"]' "
-            "--set data.images=photos, or --set 'data.shards=[\"shards/*.tar\"]'"
+    records = open_table(data, len(start.vocabulary), warn=rank == 0)
+    if len(records) and not records.has_tags:
+        raise InputError(
+            f"no record of {', '.join(map(str, data.manifests))} has a tag, so all would be trained as absent; parse "
+            "the captions first: rasa-ram parse"
         )
-    for path in (*data.manifests, data.images):
-        if not path.exists():
-            raise ConfigError(f"data: there is no {path}; paths of a recipe are relative to it, others to this folder")
+    return TrainingLoader(records, data.images or ".", settings=settings, captions=captions, rank=rank, ranks=ranks)
 
 
 def measure_speed(training: Training, *, steps: int) -> float:
@@ -210,26 +187,3 @@ def _caption_texts(config: TrainConfig, start: Start) -> CaptionTexts:
         size = None if text is None else text.vocab_size
         raise ConfigError(f"model.text.vocab_size is {size}, and the captioner's vocabulary has {len(tokenizer)} words")
     return CaptionTexts(tokenizer=tokenizer, tag_names=start.vocabulary.names, prompt=config.data.prompt)
-
-
-def shard_files(data: DataSettings) -> list[Path]:
-    """The files that the patterns of ``data.shards`` mean, in the order of their names, the same for each process.
-
-    Raises:
-        ConfigError: If no file matches a pattern.
-    """
-    found: list[Path] = []
-    for pattern in data.shards:
-        matching = sorted(pattern.parent.glob(pattern.name))
-        if not matching:
-            raise ConfigError(f"data.shards: no file matches {pattern}; name tar files, such as shards/*.tar")
-        found += matching
-    return found
-
-
-def _names_of(data: DataSettings) -> dict[str, str]:
-    """What must be the same when a run goes on: files by name and size, wherever they lie, and how they are used."""
-    files = data.manifests or tuple(shard_files(data))
-    named: dict[str, Any] = {f"file {i}": f"{path.name}, {path.stat().st_size} bytes" for i, path in enumerate(files)}
-    settings = {name: value for name, value in asdict(data).items() if name not in _HARMLESS}
-    return {name: str(value) for name, value in {**named, **settings}.items()}

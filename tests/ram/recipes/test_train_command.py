@@ -119,6 +119,45 @@ def test_a_run_on_other_data_settings_is_not_resumed(rasa_ram, trained, tiny):
     assert "max_words" in done.stderr
 
 
+def changed(folder, change):
+    """The tiny recipe, its records as ``change`` leaves them."""
+    recipe = write_tiny_recipe(folder)
+    records = json.loads((folder / "data.json").read_text())
+    change(records)
+    (folder / "data.json").write_text(json.dumps(records))
+    return recipe
+
+
+@pytest.mark.filterwarnings("default::rasa.errors.RasaWarning")
+def test_bad_records_are_counted_before_the_training_goes_on_without_them(rasa_ram, tmp_path):
+    def spoil(records):
+        records[0]["union_label_id"] = [99]
+        del records[1]["image_path"]
+
+    recipe = changed(tmp_path / "recipe", spoil)
+    done = rasa_ram("train", recipe, "--out", tmp_path / "out", "--set", "run.max_steps=1")
+    assert done.exit_code == 0, done.output
+    assert f"{recipe.parent / 'data.json'}: 1 x id-range, 1 x no-image; what could not be mended" in done.stderr
+    planned = rasa_ram("train", recipe, "--dry-run", "--json")
+    assert json.loads(planned.stdout)["records"] == 10
+    assert "1 x id-range, 1 x no-image" in planned.stderr
+    stopped = rasa_ram("train", recipe, "--out", tmp_path / "none", "--set", 'data.on_bad="stop"')
+    assert (stopped.exit_code, "record 0" in stopped.stderr) == (1, True)
+
+
+def test_captions_that_were_never_parsed_are_not_trained_as_absent_tags(rasa_ram, tmp_path):
+    def forget(records):
+        for record in records:
+            record["parse_label_id"] = [[] for _ in record["parse_label_id"]]
+            record["union_label_id"] = []
+
+    recipe = changed(tmp_path / "recipe", forget)
+    done = rasa_ram("train", recipe, "--out", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "no record of" in done.stderr
+    assert "rasa-ram parse" in done.stderr
+
+
 def test_results_as_json(rasa_ram, tiny):
     done = rasa_ram("train", tiny, "--out", tiny.parent / "json", "--set", "run.max_steps=1", "--json")
     report = json.loads(done.stdout)
