@@ -39,12 +39,14 @@ class Kind(StrEnum):
 _Source = Annotated[
     Path,
     typer.Argument(
-        help="Manifest (.json, .jsonl, .parquet), captions of COCO, folder of Visual Genome, .tar or shards."
+        help="Manifest (.json, .jsonl, .parquet), COCO's captions or instances, Visual Genome's folder, .tar or shards."
     ),
 ]
 _Vocabulary = Annotated[Path | None, typer.Option(help="The vocabulary: .json, .csv or .txt.")]
 _From = Annotated[Kind | None, typer.Option("--from", help="What SOURCE is; else it is told from its content.")]
-_Instances = Annotated[Path | None, typer.Option(help="COCO's instances, whose categories become tags.")]
+_Instances = Annotated[
+    Path | None, typer.Option(help="Beside COCO's captions: its instances, whose categories become tags.")
+]
 _Folder = Annotated[str, typer.Option(help="Put before COCO's file names, such as train2017.")]
 
 
@@ -56,7 +58,7 @@ def check(
     vocabulary: _Vocabulary = None,
     report: Annotated[Path | None, typer.Option(help="JSON lines file for every fault.")] = None,
 ) -> None:
-    """Tell every broken record, by kind; exit code 1 if there is one."""
+    """Tell every broken record and caption, by kind; exit code 1 if there is one."""
     from rasa_ram.data.check import check_records
 
     size = None if vocabulary is None else len(_read_vocabulary(vocabulary))
@@ -107,7 +109,10 @@ def shard(
     folder: _Folder = "",
     on_bad: OnBad = OnBadRecord.stop,
 ) -> None:
-    """Write records with their images as WebDataset shards; a run that was interrupted goes on."""
+    """Write records with their images as WebDataset shards; a run that was interrupted goes on.
+
+    A shard from which records were skipped is written again once their images are there.
+    """
     from rasa_ram.data.check import check_header
     from rasa_ram.data.manifest_faults import ReadReport
     from rasa_ram.data.shards_images import read_images_from
@@ -175,7 +180,9 @@ def _guess(source: Path) -> Kind:
     if source.suffix.lower() == ".tar":
         return Kind.shards
     if source.suffix.lower() == ".json" and _first_character(source) == b"{":
-        return Kind.coco_captions
+        from rasa_ram.data.coco_captions import has_instances
+
+        return Kind.coco_instances if has_instances(source) else Kind.coco_captions
     return Kind.manifest
 
 
@@ -211,7 +218,7 @@ def _fault_lines(path: Path | None) -> Iterator[Callable[[Fault], None] | None]:
 def _print_faults(found: ReadReport) -> None:
     rows = [(kind, str(count), str(found.examples[kind][0])) for kind, count in found.counts.most_common()]
     if rows:
-        print_table(("fault", "records", "first"), rows)
+        print_table(("fault", "times", "first"), rows)
 
 
 def _print_totals(found: CheckReport) -> None:
@@ -219,6 +226,7 @@ def _print_totals(found: CheckReport) -> None:
     rows = [
         ("good records", f"{reading.records}"),
         ("bad records", f"{reading.bad}"),
+        ("bad captions of good records", f"{reading.captions_left_out}"),
         ("captions", f"{found.captions}, {found.captions / images:.2f} an image"),
         ("images with known tags", f"{found.tagged}"),
         ("tags", f"{found.tags}, {found.tags / images:.2f} an image, at most {found.most_tags}"),

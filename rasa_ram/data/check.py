@@ -38,8 +38,8 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether no record is bad."""
-        return not self.reading.bad
+        """Whether no record is bad and no caption; else reading stops there, unless told to skip."""
+        return not self.reading.bad and not self.reading.captions_left_out
 
     def add(self, record: Record) -> None:
         """Count a good record."""
@@ -58,7 +58,7 @@ def check_records(
     max_caption_bytes: int = MAX_CAPTION_BYTES,
     on_fault: Callable[[Fault], None] | None = None,
 ) -> CheckReport:
-    """Read a manifest or a shard to its end and tell every broken record; in bounded memory.
+    """Read a manifest or a shard to its end and tell every broken record and caption; in bounded memory.
 
     Args:
         path: ``.json``, ``.jsonl``, ``.parquet`` or ``.tar``.

@@ -58,6 +58,18 @@ def read_coco(
     return images.records(folder, report)
 
 
+def has_instances(path: Path) -> bool:
+    """Whether a file of COCO's has instances, not captions; it is read up to the first annotation that tells.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    for key, _, item in read_lists(path, RowCheck(source=str(path), on_bad="skip")):
+        if key == "annotations" and isinstance(item, dict) and ("caption" in item or "category_id" in item):
+            return "caption" not in item
+    return False
+
+
 @dataclass(slots=True)
 class _Images:
     """What is known of each image, by its number in the files."""

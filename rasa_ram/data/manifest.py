@@ -40,7 +40,8 @@ def read_records(
 
     Args:
         path: ``.json``, ``.jsonl`` or ``.parquet``.
-        on_bad: ``"stop"`` at a record that breaks the format, or ``"skip"`` and count it.
+        on_bad: ``"stop"`` at a record that breaks the format, or ``"skip"`` and count it. Of a record with other
+            captions or tags, ``"skip"`` leaves out only the bad captions, each with its row of ids.
         vocabulary_size: T; ids must be below it. None checks them not.
         max_caption_bytes: Longest caption, in bytes of UTF-8.
         report: Counts what was read and what was skipped; one may serve several files.

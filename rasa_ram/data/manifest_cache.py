@@ -26,7 +26,7 @@ from rasa_ram.data.manifest_rows import RowCheck
 from rasa_ram.data.manifest_table import StoredRecords
 from rasa_ram.data.records import Record
 
-SCHEMA = "rasa-ram.records/1"
+SCHEMA = "rasa-ram.records/2"
 
 _FILES = ("rows.bin", "row_ends.bin", "tags.bin", "tag_ends.bin")
 Reader = Callable[[Path, RowCheck], Iterator[Record]]

@@ -65,7 +65,8 @@ class ReadReport:
     Attributes:
         records: Records that were good, those mended included.
         bad: Records that were skipped.
-        mended: Records of which something harmless was put right.
+        mended: Faults that cost no record: something harmless was put right, or a bad caption left out.
+        captions_left_out: The bad captions among them.
         counts: Faults by kind, the mended ones included.
         examples: The first :data:`MAX_EXAMPLES` faults of each kind.
         unmapped: Labels that the vocabulary has no tag for, and how often they came; at most :data:`MAX_NAMES` names.
@@ -75,6 +76,7 @@ class ReadReport:
     records: int = 0
     bad: int = 0
     mended: int = 0
+    captions_left_out: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[Fault]] = field(default_factory=dict)
     unmapped: Counter[str] = field(default_factory=Counter)

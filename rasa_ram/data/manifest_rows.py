@@ -7,12 +7,12 @@ of COCO), ``union_label_id`` and ``parse_label_id`` (both may be missing). ``ima
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rasa.errors import FormatError, InputError
-from rasa_ram.data.manifest_faults import Fault, OnBad, ReadReport, RowError
+from rasa_ram.data.manifest_faults import Fault, FaultKind, OnBad, ReadReport, RowError
 from rasa_ram.data.records import Record
 
 # The 30 words that are trained on (captions.py) have some 200 bytes, and the longest alt texts of the web some kB.
@@ -31,7 +31,8 @@ class RowCheck:
 
     Attributes:
         source: The file, for messages.
-        on_bad: Whether a bad row is counted and skipped, or stops the reading.
+        on_bad: Whether a bad row is counted and skipped, or stops the reading. Where it is skipped, a bad caption
+            is left out alone, with its row of ids, if the record has another one or tags.
         report: Where it is counted.
         vocabulary_size: Number of tags, which bounds the ids; None bounds them not.
         max_caption_bytes: Longest caption, in bytes of UTF-8.
@@ -55,7 +56,7 @@ class RowCheck:
             raise InputError(f"max_caption_bytes must be at least 1, got {self.max_caption_bytes}")
 
     def record(self, row: object, number: int) -> Record | None:
-        """The record of a row; None if it is bad and bad ones are skipped.
+        """The record of a row, without bad captions; None if it is bad and bad ones are skipped.
 
         Raises:
             FormatError: If it is bad and that stops the reading.
@@ -84,22 +85,48 @@ class RowCheck:
             raise RowError("wrong-type", f"expected an object, got {_short(row)}")
         image = _image_of(row)
         try:
-            captions = _captions_of(row.get("caption"), self.max_caption_bytes)
+            captions = _captions_of(row.get("caption"))
+            bad = next(self._caption_errors(captions), None)
+            if bad is not None and self.on_bad == "stop":
+                raise bad
             parsed = self._parsed_ids(row, captions)
             union = row.get("union_label_id")
             tags = None if union is None else self._ids("union_label_id", union)
+            if bad is not None and not tags and sum(1 for _ in self._caption_errors(captions)) == len(captions):
+                raise bad
         except RowError as error:
             error.image = image
             raise
+        if bad is not None:
+            captions, parsed = self._without_bad(captions, parsed, number, image)
         rows, distinct = parsed, tags
         if any(len(set(ids)) != len(ids) for ids in (*parsed, tags or ())):
             rows = tuple(tuple(dict.fromkeys(ids)) for ids in parsed)
             distinct = None if tags is None else tuple(dict.fromkeys(tags))
-            why = "an id stands twice in one list; it is read once"
-            self.report.add(
-                Fault(kind="repeated-id", source=self.source, number=number, image=image, why=why, mended=True)
-            )
+            self._note("repeated-id", "an id stands twice in one list; it is read once", number, image)
         return Record(image_path=image, captions=captions, parsed_ids=rows, tag_ids=distinct)
+
+    def _caption_errors(self, captions: tuple[str, ...]) -> Iterator[_CaptionError]:
+        for position, text in enumerate(captions):
+            problem = caption_problem(text, self.max_caption_bytes)
+            if problem is not None:
+                yield _CaptionError(position, problem)
+
+    def _without_bad(
+        self, captions: tuple[str, ...], parsed: tuple[tuple[int, ...], ...], number: int, image: str
+    ) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
+        """The good captions and their rows; each bad one is counted."""
+        bad = set()
+        for error in self._caption_errors(captions):
+            bad.add(error.position)
+            self._note(error.kind, f"{error}; it is left out", number, image)
+        self.report.captions_left_out += len(bad)
+        good = [i for i in range(len(captions)) if i not in bad]
+        return tuple(captions[i] for i in good), tuple(parsed[i] for i in good)
+
+    def _note(self, kind: FaultKind, why: str, number: int, image: str) -> None:
+        """Count what is mended."""
+        self.report.add(Fault(kind=kind, source=self.source, number=number, image=image, why=why, mended=True))
 
     def _parsed_ids(self, row: Mapping[str, Any], captions: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
         value = row.get("parse_label_id")
@@ -148,7 +175,7 @@ def row_of(record: Record) -> dict[str, Any]:
 def caption_problem(text: object, max_bytes: int = MAX_CAPTION_BYTES) -> RowError | None:
     """What is wrong with a caption; None if nothing is."""
     if not isinstance(text, str):
-        return RowError("wrong-type", f"must be a string, got {_short(text)}")
+        return _no_string(text)
     if not text or text.isspace():
         return RowError("empty-caption", "is empty")
     bad = _BAD_CHARACTERS.search(text)
@@ -182,15 +209,24 @@ def _image_of(row: Mapping[str, Any]) -> str:
     return str(image)
 
 
-def _captions_of(value: object, max_bytes: int) -> tuple[str, ...]:
+class _CaptionError(RowError):
+    def __init__(self, position: int, problem: RowError) -> None:
+        super().__init__(problem.kind, f"caption {position} {problem}")
+        self.position = position
+
+
+def _captions_of(value: object) -> tuple[str, ...]:
     captions = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(captions, list):
         raise RowError("wrong-type", f"caption must be a list of strings, got {_short(value)}")
     for position, text in enumerate(captions):
-        problem = caption_problem(text, max_bytes)
-        if problem is not None:
-            raise RowError(problem.kind, f"caption {position} {problem}")
+        if not isinstance(text, str):
+            raise _CaptionError(position, _no_string(text))
     return tuple(captions)
+
+
+def _no_string(value: object) -> RowError:
+    return RowError("wrong-type", f"must be a string, got {_short(value)}")
 
 
 def _id_range(size: int | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from rasa._files import write_atomically
 from rasa.errors import InputError
 from rasa_ram.data.manifest_faults import RowError
 from rasa_ram.data.manifest_rows import RowCheck, row_of
-from rasa_ram.data.published_json_stream import MAX_ITEM_CHARACTERS, BrokenJsonError, JsonStream
+from rasa_ram.data.published_json_stream import MAX_ITEM_CHARACTERS, BrokenJsonError, JsonStream, byte_length
 from rasa_ram.data.records import Record
 
 
@@ -71,22 +72,27 @@ def read_json_lines(path: Path, check: RowCheck) -> Iterator[Record]:
         with path.open("rb") as file:
             offset = number = 0
             while line := file.readline(MAX_ITEM_CHARACTERS):
+                end = offset + len(line)
+                if offset == 0:
+                    line = line.removeprefix(BOM_UTF8)
                 if line.strip():
-                    record = _line_record(line, offset, number, check)
+                    record = _line_record(line, end - len(line), number, check)
                     number += 1
                     if record is not None:
                         yield record
-                offset += len(line)
+                offset = end
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _line_record(line: bytes, offset: int, number: int, check: RowCheck) -> Record | None:
+    text = line.decode("utf-8", "surrogateescape")
     try:
-        row = json.loads(line.decode("utf-8", "surrogateescape"))
+        row = json.loads(text)
     except (ValueError, RecursionError) as error:
-        at = offset + getattr(error, "pos", 0)
-        check.fail(RowError("broken-file", f"broken JSON at byte {at}: {error}"), number, error)
+        at = offset + byte_length(text[: getattr(error, "pos", 0)])
+        why = getattr(error, "msg", error)  # the position in the line is left out
+        check.fail(RowError("broken-file", f"broken JSON at byte {at}: {why}"), number, error)
         return None
     return check.record(row, number)
 

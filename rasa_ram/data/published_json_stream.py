@@ -52,7 +52,7 @@ class JsonStream:
     @property
     def offset(self) -> int:
         """Byte of the file that is read next."""
-        return self._base + _byte_length(self._text[: self._at])
+        return self._base + byte_length(self._text[: self._at])
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Key and item, for all lists of the file; the key of a bare list is empty.
@@ -170,15 +170,16 @@ class JsonStream:
         if not data:
             self._ended = True
             return False
-        self._base += _byte_length(self._text[: self._at])
+        self._base += byte_length(self._text[: self._at])
         self._text, self._at = self._text[self._at :] + self._utf8.decode(data), 0
         return True
 
     def _broken(self, why: str, position: int) -> BrokenJsonError:
-        offset = self._base + _byte_length(self._text[:position])
+        offset = self._base + byte_length(self._text[:position])
         self._at = max(self._at, min(position, len(self._text)))
         return BrokenJsonError(why, offset)
 
 
-def _byte_length(text: str) -> int:
+def byte_length(text: str) -> int:
+    """Bytes of the UTF-8 that ``text`` was read from, with what is none."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))

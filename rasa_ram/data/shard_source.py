@@ -60,7 +60,7 @@ class ShardLoader:
     ) -> None:
         check_names(captions, settings)
         index = shards if isinstance(shards, ShardIndex) else index_shards(shards, on_bad=settings.on_bad)
-        maker = SampleMaker(ShardItems(index, num_tags=settings.num_tags), settings, captions)
+        maker = SampleMaker(ShardItems(index, num_tags=settings.num_tags, on_bad=settings.on_bad), settings, captions)
         self._feed = BatchFeed(maker, _order(index, settings, window), count=len(index), rank=rank, ranks=ranks)
         self.bad: BadSamples = self._feed.bad
 

@@ -6,6 +6,7 @@ members for complete; so the blocks are read here, and only the parsing of a hea
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,35 +34,49 @@ class Member:
         name: As the tar has it; not to be trusted as a path.
         size: Bytes.
         data: The bytes; None where there are more than were asked for.
+        start: First byte of its headers in the tar.
+        end: Byte behind its last block.
     """
 
     name: str
     size: int
     data: bytes | None
+    start: int
+    end: int
 
 
 def read_members(file: IO[bytes], *, max_bytes: int) -> Iterator[Member]:
     """The plain files of an uncompressed tar; folders, links and devices are passed over.
+
+    Args:
+        file: Positioned where the tar begins.
+        max_bytes: Longest member whose bytes are given; longer ones are jumped over where the file can seek.
 
     Raises:
         BrokenTarError: Where it is broken, or at its end if it was cut off.
     """
     blocks = _Blocks(file)
     pax: dict[str, str] = {}
+    start = 0
     while (header := _header(blocks)) is not None:
         if header.type == _PAX_GLOBAL:
             blocks.skip(header.size)
         elif header.type in (_PAX, _LONG_NAME, _LONG_LINK):
             pax.update(_extended(header, blocks))
+            continue  # to the header of the member that it belongs to, which begins here
         else:
             size = _size(pax.get("size", ""), header)
             name, pax = pax.get("path", header.name), {}
             if header.type in tarfile.REGULAR_TYPES and header.type != tarfile.GNUTYPE_SPARSE:
+                data = None
                 if size > max_bytes:
                     blocks.skip(size)
-                yield Member(name, size, blocks.read(size) if size <= max_bytes else None)
+                else:
+                    data = blocks.read(size)
+                yield Member(name, size, data, start, blocks.offset)
             elif header.type not in _LINKS_AND_DEVICES:
                 raise BrokenTarError(f"member {name[:80]!r} is of unknown type {header.type!r}", blocks.offset)
+        start = blocks.offset
 
 
 def _header(blocks: _Blocks) -> tarfile.TarInfo | None:
@@ -124,7 +139,12 @@ class _Blocks:
 
     def skip(self, size: int) -> None:
         left = -(-size // _BLOCK) * _BLOCK
-        while left:
+        if self._file.seekable():
+            here = self._file.tell()
+            step = min(left, self._file.seek(0, os.SEEK_END) - here)
+            self._file.seek(here + step)
+            self.offset, left = self.offset + step, left - step
+        while left:  # in a stream; in a file only where it was cut off
             step = min(left, 2**20)
             self.read(step)
             left -= step

@@ -39,6 +39,7 @@ def write_shards(
     """Write records with their images as ``folder/records-NNNNNN.tar`` and an index; the same give the same bytes.
 
     A run that was interrupted goes on when it is started again with the same records: shards that are there are kept.
+    One from which records were skipped is written again if ``on_bad`` is ``"stop"`` now, or one of those can be read.
     Shard k always has what is good of records ``k * per_shard`` and following.
 
     Args:
@@ -83,7 +84,7 @@ class _Writer:
         path = self.folder / f"{_PREFIX}-{number:06d}.tar"
         digest = hashlib.sha256("\n".join([str(first), *map(line_of, records)]).encode()).hexdigest()
         state = _state_of(path)
-        if state.get("records_sha256") != digest:
+        if state.get("records_sha256") != digest or self._can_be_mended(state, records):
             state = {"records_sha256": digest, **self._write(records, path, first)}
             with write_atomically(path.with_suffix(".json"), text=True) as file:
                 json.dump(state, file)
@@ -93,31 +94,55 @@ class _Writer:
             report.records, report.bad = report.records + kept, report.bad + len(records) - kept
         return Shard(path, int(state["records"]), int(state["bytes"]))
 
+    def _can_be_mended(self, state: dict[str, Any], records: Sequence[Record]) -> bool:
+        """Whether a shard lacks records that it may have now."""
+        if not state["faults"] or self.check.on_bad == "stop":
+            return bool(state["faults"])
+        # Shards of before this list was kept are written again.
+        return "skipped" not in state or any(self._is_readable(records[i]) for i in state["skipped"])
+
+    def _is_readable(self, record: Record) -> bool:
+        try:
+            self._image(record)
+        except (RowError, ImageError):
+            return False
+        return True
+
+    def _image(self, record: Record) -> tuple[str, bytes]:
+        """Ending and bytes of a record's image."""
+        data = self.read_image(record)
+        return image_suffix(data, name=record.image_path), data
+
     def _write(self, records: Sequence[Record], path: Path, first: int) -> dict[str, Any]:
         report = self.check.report
-        before, faults = report.records, report.counts.copy()
+        faults, skipped = report.counts.copy(), []
         with (
             write_atomically(path, make_folder=True) as file,
             tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
         ):
-            for number, record in enumerate(records, start=first):
-                self._add(tar, record, number)
-        return {"records": report.records - before, "bytes": path.stat().st_size, "faults": report.counts - faults}
+            for i, record in enumerate(records):
+                if not self._add(tar, record, first + i):
+                    skipped.append(i)
+        return {
+            "records": len(records) - len(skipped), "bytes": path.stat().st_size,
+            "faults": report.counts - faults, "skipped": skipped,
+        }  # fmt: skip
 
-    def _add(self, tar: tarfile.TarFile, record: Record, number: int) -> None:
+    def _add(self, tar: tarfile.TarFile, record: Record, number: int) -> bool:
+        """Write a record; False if it is skipped."""
         try:
-            data = self.read_image(record)
-            suffix = image_suffix(data, name=record.image_path)
+            suffix, data = self._image(record)
         except (RowError, ImageError) as error:
             kind = error.kind if isinstance(error, RowError) else "broken-image"
             self.check.fail(RowError(kind, str(error), image=record.image_path), number, error)
-            return
+            return False
         for end, content in ((suffix, data), ("json", line_of(record).encode())):
             # A new header has no owner and the time 0: nothing of this machine is in it.
             header = tarfile.TarInfo(f"{number:09d}.{end}")
             header.size = len(content)
             tar.addfile(header, io.BytesIO(content))
         self.check.report.records += 1
+        return True
 
 
 def _state_of(path: Path) -> dict[str, Any]:

@@ -141,6 +141,24 @@ def test_convert_coco_and_say_what_has_no_tag(rasa_ram, tmp_path, vocabulary):
     assert [record.tag_ids for record in read_records(tmp_path / "i.jsonl")] == [(1,)]
 
 
+@pytest.mark.parametrize("last", ["categories", "annotations"])
+def test_instances_of_coco_are_told_from_captions_by_their_content(rasa_ram, tmp_path, vocabulary, last):
+    lists = {
+        "info": {},
+        "images": [{"id": 1, "file_name": "1.jpg"}],
+        "categories": [{"id": 1, "name": "kitten"}],
+        "annotations": [{"id": 7, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]}],
+    }
+    lists[last] = lists.pop(last)
+    path = tmp_path / "instances_val2017.json"
+    path.write_text(json.dumps(lists))
+    done = rasa_ram("convert", path, tmp_path / "m.json", "--vocabulary", vocabulary)
+    assert done.exit_code == 0, done.output
+    assert list(read_records(tmp_path / "m.json")) == [Record(image_path="1.jpg", tag_ids=(1,))]
+    done = rasa_ram("convert", path, tmp_path / "m.json")
+    assert (done.exit_code, "categories of instances become tags of a vocabulary; give it" in done.stderr) == (1, True)
+
+
 def test_convert_visual_genome(rasa_ram, tmp_path):
     (tmp_path / "vg").mkdir()
     (tmp_path / "vg" / "region_descriptions.json").write_text('[{"id": 1, "regions": [{"phrase": "a kite"}]}]')
@@ -165,6 +183,34 @@ def test_shards_and_back(rasa_ram, tmp_path, images):
     assert rasa_ram("convert", tmp_path / "out", tmp_path / "back.json").exit_code == 0
     assert list(read_records(tmp_path / "back.json")) == list(read_records(path))[:4]
     assert rasa_ram("check", shards[0].path).exit_code == 0
+
+
+def test_a_shard_that_lacks_a_record_is_mended_by_a_run_that_skips_none(rasa_ram, tmp_path, images):
+    command = ("shard", manifest(tmp_path), tmp_path / "out", "--images", images)
+    photo = (images / "1.jpg").read_bytes()
+    (images / "1.jpg").unlink()
+    assert rasa_ram(*command, "--on-bad", "skip").exit_code == 0
+    done = rasa_ram(*command)
+    assert (done.exit_code, "record 1 (image '1.jpg'): there is no image" in done.stderr) == (1, True), done.output
+    (images / "1.jpg").write_bytes(photo)
+    done = rasa_ram(*command)
+    assert (done.exit_code, done.stderr) == (0, "4 records in 1 shards\n")
+    [shard] = read_shard_index(tmp_path / "out")
+    assert [record.image_path for record, _ in read_shard(shard.path)] == [f"{i}.jpg" for i in range(4)]
+
+
+def test_check_names_every_bad_caption_of_records_that_are_used_and_fails(rasa_ram, tmp_path):
+    row = {"image_path": "a", "caption": ["a dog", "", "two dogs", "x" * 20_000]}
+    (tmp_path / "m.json").write_text(json.dumps([row, {"image_path": "b"}]))
+    done = rasa_ram("check", tmp_path / "m.json", "--report", tmp_path / "r.jsonl")
+    assert (done.exit_code, "bad captions of good records" in done.stdout) == (1, True), done.output
+    faults = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [(fault["number"], fault["kind"], fault["mended"]) for fault in faults] == [
+        (0, "empty-caption", True), (0, "long-caption", True),
+    ]  # fmt: skip
+    done = rasa_ram("convert", tmp_path / "m.json", tmp_path / "out.json", "--on-bad", "skip")
+    assert "1 x empty-caption, such as" in done.stderr
+    assert rasa_ram("check", tmp_path / "out.json").exit_code == 0
 
 
 def test_a_bad_record_stops_the_conversion_and_leaves_no_file(rasa_ram, tmp_path):

@@ -16,6 +16,7 @@ from rasa_ram.data.published_json_stream import BrokenJsonError, JsonStream
 from rasa_ram.data.records import Record
 
 GOOD = {"image_path": "a.jpg", "caption": ["a cat"], "union_label_id": [1, 2], "parse_label_id": [[1]]}
+UNTAGGED = {**GOOD, "union_label_id": None}
 
 
 def write(path, rows):
@@ -82,7 +83,7 @@ def test_a_bad_record_is_named_and_stops(tmp_path, change, kind, why):
 @pytest.mark.parametrize(("change", "kind", "why"), BAD.values(), ids=BAD)
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
 def test_a_bad_record_is_counted_and_skipped(tmp_path, change, kind, why, suffix):
-    rows = [GOOD, {**GOOD, **change}, GOOD]
+    rows = [GOOD, {**UNTAGGED, **change}, GOOD]
     path = tmp_path / f"m{suffix}"
     path.write_text(json.dumps(rows) if suffix == ".json" else "\n".join(map(json.dumps, rows)), encoding="utf-8")
     report = ReadReport()
@@ -111,7 +112,7 @@ def test_repeated_ids_are_read_once_and_counted(tmp_path):
 def test_a_report_keeps_few_examples_and_tells_all(tmp_path):
     told = []
     report = ReadReport(on_fault=told.append)
-    path = write(tmp_path / "m.json", [{**GOOD, "caption": [""]}] * 20)
+    path = write(tmp_path / "m.json", [{**UNTAGGED, "caption": [""]}] * 20)
     assert list(read_records(path, on_bad="skip", report=report)) == []
     assert (len(report.examples["empty-caption"]), len(told), report.bad) == (5, 20, 20)
 
@@ -261,6 +262,25 @@ def test_a_broken_line_costs_one_record(tmp_path):
     report = ReadReport()
     assert [record.image_path for record in read_records(path, on_bad="skip", report=report)] == ["a", "c"]
     with pytest.raises(FormatError, match="record 1: broken JSON at byte 36"):
+        list(read_records(path))
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_a_byte_order_mark_costs_no_record_and_bytes_are_counted_with_it(tmp_path, suffix):
+    path = tmp_path / f"m{suffix}"
+    first, broken = '{"image_path": "ä"}', '{"image_path": "日本", "caption": oops}'
+    text = f"[{first},{broken}]" if suffix == ".json" else f"{first}\n{broken}\n"
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    report = ReadReport()
+    assert [record.image_path for record in read_records(path, on_bad="skip", report=report)] == ["ä"]
+    (fault,) = report.examples["broken-file"]
+    assert f"broken JSON at byte {path.read_bytes().index(b'oops')}: Expecting value" in fault.why
+
+
+def test_the_byte_of_a_broken_line_is_told_behind_what_is_no_utf8(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(b'\n{"image_path": "caf\xe9 \xc3\xa9", oops}\n')
+    with pytest.raises(FormatError, match=rf"broken JSON at byte {path.read_bytes().index(b'oops')}: "):
         list(read_records(path))
 
 

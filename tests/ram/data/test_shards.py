@@ -154,6 +154,29 @@ def test_bad_images_stop_or_are_counted_and_move_nothing(tmp_path, images):
     assert list(members(shards[1].path)) == ["000000004.jpg", "000000004.json", "000000007.jpg", "000000007.json"]
 
 
+def test_a_shard_with_holes_is_written_again_once_an_image_is_there_and_no_other_is(tmp_path, images):
+    for i in range(10):
+        (tmp_path / f"{i}.jpg").write_bytes((images / f"{i}.jpg").read_bytes())
+    for i in (1, 2, 5):
+        (tmp_path / f"{i}.jpg").unlink()
+    write(tmp_path / "out", tmp_path, on_bad="skip")
+    (tmp_path / "2.jpg").write_bytes((images / "2.jpg").read_bytes())
+    asked = []
+
+    def read_image(record):
+        asked.append(record.image_path)
+        return read_images_from(tmp_path)(record)
+
+    report = ReadReport()
+    shards = write_shards(RECORDS, tmp_path / "out", read_image=read_image, per_shard=4, on_bad="skip", report=report)
+    assert [shard.records for shard in shards] == [3, 3, 2]
+    assert [record for record, _ in read_shard(shards[0].path)] == [RECORDS[i] for i in (0, 2, 3)]
+    assert (report.records, report.bad, dict(report.counts)) == (8, 2, {"missing-image": 2})
+    assert asked == ["1.jpg", "2.jpg", "0.jpg", "1.jpg", "2.jpg", "3.jpg", "5.jpg"]
+    with pytest.raises(FormatError, match=r"record 1 \(image '1\.jpg'\): there is no image"):
+        write(tmp_path / "out", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("kind", "suffix"), [("AVIF", "avif"), ("BMP", "bmp"), ("GIF", "gif"), ("JPEG", "jpg"), ("TIFF", "tiff")]
 )

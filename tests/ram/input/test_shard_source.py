@@ -16,6 +16,7 @@ from rasa_ram.data.samples import BatchSource
 from rasa_ram.data.shard_source import ShardLoader
 from rasa_ram.data.shard_source_index import ShardItems, index_shards
 from rasa_ram.data.shards import read_shard
+from rasa_ram.data.shards_tar import read_members
 from rasa_ram.data.shards_writer import write_shards
 from tests.ram.input.pictures import TAGS, jpeg, picture, record, same, write_pictures
 
@@ -192,6 +193,51 @@ def test_a_shard_that_was_cut_off(source, tmp_path):
     path.write_bytes(b"<html>not found</html>" * 100)
     with pytest.raises(FormatError, match=r"cut\.tar is no whole tar file"):
         loader([path], on_bad="stop")
+
+
+@pytest.mark.parametrize("damage", ["a flipped byte", "a cut between two samples"])
+def test_a_shard_that_is_damaged_at_a_header_stops_or_is_told_each_time(source, tmp_path, damage):
+    data = bytearray(source[2][0].read_bytes())
+    with tarfile.open(source[2][0]) as tar:
+        place = tar.getmembers()[4].offset  # the header of the third sample
+    if damage == "a flipped byte":
+        data[place] ^= 1
+    else:
+        del data[place:]
+    path = tmp_path / "x.tar"
+    path.write_bytes(data)
+    fault = rf"x\.tar is no whole tar file: broken tar at byte {place}: .*; 2 samples come before"
+    with pytest.raises(FormatError, match=f"{fault}; fetch it again"):
+        loader([path], batch_size=1, on_bad="stop")
+    for _ in range(2):  # found, and then from the cache
+        with pytest.warns(RasaWarning, match=f"{fault} and are used"):
+            assert index_shards([path], on_bad="skip").counts.tolist() == [2]
+
+
+def test_the_index_reads_headers_only(source):
+    whole, read = source[2][0].stat().st_size, []
+
+    class Counted(io.FileIO):
+        def read(self, size=-1):
+            read.append(size)
+            return super().read(size)
+
+    with Counted(source[2][0]) as file:
+        found = list(read_members(file, max_bytes=0))
+    with tarfile.open(source[2][0]) as tar:
+        assert [(member.name, member.start) for member in found] == [(m.name, m.offset) for m in tar]
+    assert sum(read) == 512 * (len(found) + 1) < whole
+
+
+def test_a_bad_caption_costs_no_sample_where_bad_ones_are_skipped(tmp_path):
+    row = b'{"caption": ["", "a dog"], "parse_label_id": [[2], [1]]}'
+    path = tar_of(tmp_path / "x.tar", [("0.jpg", jpeg(picture(1))), ("0.json", row)])
+    reading = loader([path], batch_size=1, texts=True)
+    (batch,) = reading.batches(0)
+    assert (batch.texts, batch.targets.nonzero()[:, 1].tolist()) == (("a dog",), [1])
+    assert not reading.bad.counts
+    with pytest.raises(FormatError, match="caption 0 is empty"):
+        next(loader([path], batch_size=1, on_bad="stop").batches(0))
 
 
 def test_a_shard_that_changes_while_it_is_read_is_noticed(source, tmp_path):
