@@ -96,9 +96,10 @@ def records_of(manifest: Path, table: Vocabulary, *, skip_bad: bool) -> Iterator
     report = ReadReport()
     on_bad = "skip" if skip_bad else "stop"
     yield from read_records(manifest, on_bad=on_bad, vocabulary_size=len(table), report=report)  # type: ignore[arg-type]
-    if report.bad:
+    if left_out := report.bad + report.captions_left_out:
         kinds = ", ".join(f"{count} x {kind}" for kind, count in report.counts.most_common())
-        say(f"{report.bad} records of {manifest} left out ({kinds}); see `rasa-ram data check`")
+        what = "records" if report.bad == left_out else "records and captions"
+        say(f"{left_out} {what} of {manifest} left out ({kinds}); see `rasa-ram data check`")
 
 
 def run_options(
@@ -119,13 +120,20 @@ def run_options(
 
 def tell(tally: Tally, out: Path, options: RunOptions) -> None:
     """Print the overall figures, and where the manifest is."""
+    from rasa_ram.data.manifest import read_records
+
     figures = tally.report()
     overall = figures["overall"]
-    shown = [(name, _text(value)) for name, value in overall.items() if value or name in ("before", "after")]
+    always = {"before", "after", *(("judged_images",) if options.truth is not None else ())}
+    shown = [(name, _text(value)) for name, value in overall.items() if value or name in always]
     print_table(("all tags", "number"), shown)
     if figures["failed"]:
         first = figures["failures"][0]
         say(f"{figures['failed']} images could not be read, such as {first['image_path']}: {first['message']}")
+    if options.truth and not overall["judged_images"]:
+        ours = next((record.image_path for record in read_records(out / options.manifest, on_bad="skip")), "nothing")
+        theirs = next(iter(options.truth))
+        say(f"warning: no image of the records is in --truth: they have {ours!r}, it has {theirs!r}")
     say(f"what changed by tag: {out / 'report.md'}")
     emit(str(out / options.manifest))
     if figures["images"] and figures["failed"] == figures["images"]:

@@ -21,6 +21,7 @@ from rasa_ram.data.records import Record
 from rasa_ram.engine.journal import shards_of
 from rasa_ram.engine.provenance import CAPTIONED, GENERATED, GIVEN, PARSED, TagNote, identity
 from rasa_ram.engine.reading import Batch, read_batches
+from rasa_ram.engine.region_models import Scorer, own_thresholds
 from rasa_ram.images import ImageReader
 
 
@@ -145,10 +146,19 @@ class Generation:
             "step": "generate",
             **{role: None if model is None else identity(model) for role, model in models.items()},
             "names": list(self.settings.names),
+            **self._thresholds(),
             "min_score": self.settings.min_score,
             "max_words": self.settings.max_words,
             **self.provenance,
         }
+
+    def _thresholds(self) -> dict[str, Any]:
+        """Those of the tagger, tag by tag, where it tells."""
+        if not isinstance(self.tagger, Scorer):
+            return {}
+        known = set(self.tagger.vocabulary.names)
+        names = [name for name in self.settings.names if name in known]
+        return {"thresholds": own_thresholds(self.tagger, names)}
 
     def __call__(self, records: Sequence[Record]) -> Iterator[Generated]:
         """One result per record, in order.

@@ -54,12 +54,26 @@ def test_generate(work, tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["settings"]["tagger"]["threshold"] == 0.5
     assert len(report["settings"]["tagger"]["sha256"]) == 64
+    assert report["settings"]["thresholds"] == dict.fromkeys(NAMES, 0.5)
     assert report["overall"]["judged_images"] == len([tags for tags in SCENES.truth.values() if tags])
     assert report["overall"]["recall_after"] == 1.0
     assert sum(len(record.tag_ids) for record in after) == report["overall"]["after"] > 60
     assert "30 records" in done.stderr
     refused = call(work, "generate", "--threshold", "0.6", out=tmp_path, ok=False)
     assert "holds work with other settings: shard_size was 8 and is 1024" in refused.stderr
+
+
+def test_the_thresholds_of_the_tagger_are_kept_where_none_is_given(work, tmp_path):
+    call(work, "generate", out=tmp_path)
+    settings = json.loads((tmp_path / "report.json").read_text())["settings"]
+    assert settings["thresholds"] == pytest.approx(dict(zip(NAMES, VOCABULARY.thresholds.tolist(), strict=True)))
+
+
+def test_truth_of_other_images_is_told(work, tmp_path):
+    (tmp_path / "truth.csv").write_text(f"image,tag\nelsewhere/0.png,{NAMES[0]}\n")
+    done = call(work, "generate", "--truth", tmp_path / "truth.csv", out=tmp_path / "out")
+    assert "no image of the records is in --truth: they have '00000.png', it has 'elsewhere/0.png'" in done.stderr
+    assert "judged_images" in done.stdout + done.stderr
 
 
 def test_generate_with_captions(work, tmp_path, monkeypatch):
