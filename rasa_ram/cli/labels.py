@@ -116,23 +116,30 @@ def _counted(
     from rasa_ram.data.manifest import ReadReport
     from rasa_ram.engine.label_system_count import CaptionCounts, count_captions, read_counts
     from rasa_ram.engine.label_system_counter import BoundedCounter
+    from rasa_ram.engine.parse import refuse_broken
     from rasa_ram.engine.parse_sentences import MODEL
 
     counts = CaptionCounts(words=BoundedCounter(capacity), pairs=BoundedCounter(capacity))
-    report = ReadReport()
     for path in (path for path in paths if path.name.endswith(_COUNTS)):
         counts.merge(read_counts(path))
-    texts = [path for path in paths if not path.name.endswith(_COUNTS)]
+    texts = [(path, ReadReport()) for path in paths if not path.name.endswith(_COUNTS)]
     if texts:
-        lines = (line for path in texts for line in captions_of(path, on_bad=on_bad, report=report))
+        lines = (
+            line
+            for path, report in texts
+            for line in refuse_broken(captions_of(path, on_bad=on_bad, report=report), path, report)
+        )
         counts.merge(
             count_captions(
                 lines, model=model or MODEL, wordnet=wordnet, processes=processes, batch_size=batch_size,
                 capacity=capacity,
             )
         )  # fmt: skip
-    for problem, number in sorted((*counts.problems.items(), *report.counts.items())):
-        say(f"{number} captions or records: {problem}")
+    for problem, number in sorted(counts.problems.items()):
+        say(f"{number} captions: {problem}")
+    for _, report in texts:
+        for fault, number in sorted(report.counts.items()):
+            say(f"{number} x {fault}, such as {report.examples[fault][0]}")
     say(f"{counts.captions} captions, {len(counts.words)} words counted")
     if counts.words.error:
         say(f"rare words were forgotten on the way: a count may be {counts.words.error} too low (see --capacity)")

@@ -36,7 +36,7 @@ def parse(
     """
     from rasa._files import write_atomically
     from rasa_ram.data.manifest import ReadReport, read_records, write_records
-    from rasa_ram.engine.parse import CaptionParser, ParseReport, parse_records
+    from rasa_ram.engine.parse import CaptionParser, ParseReport, parse_records, refuse_broken
     from rasa_ram.engine.parse_sentences import MODEL
     from rasa_ram.vocabulary_files import read_vocabulary
 
@@ -44,7 +44,7 @@ def parse(
         read_vocabulary(vocabulary), model=model or MODEL, processes=processes, batch_size=batch_size
     )
     counted, read = ParseReport(), ReadReport()
-    records = read_records(manifest, on_bad=on_bad.value, report=read)
+    records = refuse_broken(read_records(manifest, on_bad=on_bad.value, report=read), manifest, read)
     written = write_records(parse_records(records, parser, report=counted), out)
     found = {"records": written, "records_skipped": dict(read.counts), **counted.to_dict()}
     if report is not None:
@@ -54,7 +54,7 @@ def parse(
     for problem, number in sorted(counted.problems.items()):
         say(f"{number} captions: {problem}")
     for fault, number in sorted(read.counts.items()):
-        say(f"{number} records of {manifest}: {fault}")
+        say(f"{number} x {fault}, such as {read.examples[fault][0]}")
     dropped = ", ".join(f"{number} {reason}" for reason, number in sorted(counted.dropped.items())) or "none"
     say(f"{counted.tags} tags in {counted.with_tags} of {counted.captions} captions; words dropped: {dropped}")
     emit(str(out))

@@ -106,7 +106,9 @@ def build_label_system(
     kept = _top(entries, top)
     if not kept:
         raise InputError(f"the {counts.captions} captions hold no words to make tags of; are they English?")
-    merges = [merge for merge in merges if merge.canonical in kept or merge.other in kept]
+    # A form of a spelling ("colours" of "colour") is a step away from the word that is kept ("color").
+    words = {*kept, *(other for others in _spellings(merges, kept).values() for other in others)}
+    merges = [merge for merge in merges if merge.canonical in words or merge.other in words]
     proposals = _proposals(kept, counts, wordnet=wordnet, encoder=encoder, threshold=threshold)
     merges.extend(_decided(proposals, kept, decisions))
     groups = _grouped(kept, decisions)
@@ -128,7 +130,7 @@ def _inflected(words: Mapping[str, int], decisions: Decisions, merges: list[Merg
     for key, count in words.items():
         role, _, surface = key.partition(":")
         base = _dictionary_form(surface, role)
-        if ordered(base, surface) in decisions.rejected:
+        if ordered(base, surface) in decisions.against_rules:
             merges.append(
                 Merge(base, surface, "inflection", 1.0, "reject", "reviewed", words.get(f"{role}:{base}", 0), count)
             )
@@ -155,7 +157,7 @@ def _spelled(entries: dict[str, _Entry], decisions: Decisions, merges: list[Merg
     for words in by_letters.values():
         canonical, *others = sorted(words, key=lambda word: (-entries[word].count, word))
         for other in others:
-            refused = ordered(canonical, other) in decisions.rejected
+            refused = ordered(canonical, other) in decisions.against_rules
             merges.append(
                 Merge(
                     canonical, other, "spelling", 1.0, "reject" if refused else "accept",
@@ -249,16 +251,22 @@ def _end_of_chain(word: str, kept: Mapping[str, _Entry], accepted: Mapping[str, 
 def _vocabulary(
     groups: Mapping[str, list[str]], kept: Mapping[str, _Entry], merges: Iterable[Merge], wordnet: WordNet | None
 ) -> Vocabulary:
-    spelled: dict[str, list[str]] = {}
-    for merge in merges:
-        if merge.source == "spelling" and merge.decision == "accept":
-            spelled.setdefault(merge.canonical, []).append(merge.other)
+    spelled = _spellings(merges, kept)
     synonyms = []
     for tag, words in groups.items():
         others = [other for word in words for other in (word, *sorted(spelled.get(word, ()))) if other != tag]
         synonyms.append(tuple(dict.fromkeys(others)))
     kinds = tuple(tag_kind(tag, kept[tag].role, wordnet) for tag in groups)
     return Vocabulary(tuple(groups), kinds=kinds, synonyms=tuple(synonyms))
+
+
+def _spellings(merges: Iterable[Merge], kept: Mapping[str, _Entry]) -> dict[str, list[str]]:
+    """The kept words, each with the spellings that were merged into it."""
+    spelled: dict[str, list[str]] = {}
+    for merge in merges:
+        if merge.source == "spelling" and merge.decision == "accept" and merge.canonical in kept:
+            spelled.setdefault(merge.canonical, []).append(merge.other)
+    return spelled
 
 
 def tag_kind(word: str, role: str, wordnet: WordNet | None) -> str:

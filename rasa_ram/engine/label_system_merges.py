@@ -47,6 +47,7 @@ class Merge:
 
 COLUMNS = tuple(field.name for field in fields(Merge))
 _NEEDED = ("canonical", "other", "decision")
+_RULES, _PROPOSERS = frozenset({"inflection", "spelling"}), frozenset({"synset", "embedding"})
 
 
 def write_merges(merges: Iterable[Merge], path: str | os.PathLike[str]) -> None:
@@ -67,20 +68,25 @@ class Decisions:
 
     Attributes:
         accepted: Word to the word that it becomes a synonym of.
-        rejected: Pairs of words, by alphabet, that stay apart whatever a rule says.
+        rejected: Pairs of words, by alphabet, whose proposals are refused.
+        against_rules: Those of them that stay apart whatever a rule says.
         comments: Pair, by alphabet, to the person's comment.
     """
 
     accepted: Mapping[str, str]
     rejected: frozenset[tuple[str, str]]
+    against_rules: frozenset[tuple[str, str]]
     comments: Mapping[tuple[str, str], str]
 
 
-NO_DECISIONS = Decisions({}, frozenset(), {})
+NO_DECISIONS = Decisions({}, frozenset(), frozenset(), {})
 
 
 def read_decisions(path: str | os.PathLike[str]) -> Decisions:
     """Read the decisions of a reviewed table; rows without one count for nothing.
+
+    A row decides about what its ``source`` says: an ``accept`` of a rule is the rule's own and adds nothing, and a
+    ``reject`` of a proposal stops no rule. A row without a source, as a person adds it, decides about all.
 
     Args:
         path: CSV, UTF-8, whose header has ``canonical``, ``other`` and ``decision`` (accept, reject or empty) and may
@@ -92,12 +98,15 @@ def read_decisions(path: str | os.PathLike[str]) -> Decisions:
     """
     accepted: dict[str, str] = {}
     lines: dict[tuple[str, str], tuple[str, int]] = {}
+    against_rules: set[tuple[str, str]] = set()
     comments: dict[tuple[str, str], str] = {}
     for line, row in _rows(Path(path)):
         canonical, other, decision = (row[name].strip() for name in _NEEDED)
         _check_row(f"{path}:{line}", canonical, other, decision)
         pair = ordered(canonical, other)
-        if not decision:
+        source = (row.get("source") or "").strip()
+        # "leaves" as a noun and as a verb is in two of the rules' rows, and the noun "ground" is none of "grind".
+        if not decision or (decision == "accept" and source in _RULES):
             continue
         before, where = lines.setdefault(pair, (decision, line))
         if before != decision:
@@ -106,9 +115,11 @@ def read_decisions(path: str | os.PathLike[str]) -> Decisions:
             if accepted.setdefault(other, canonical) != canonical:
                 raise FormatError(f"{path}:{line}: {other!r} is merged into {accepted[other]!r} already; choose one")
             _check_circle(path, line, other, accepted)
+        elif source not in _PROPOSERS:
+            against_rules.add(pair)
         comments[pair] = (row.get("comment") or "").strip()
     rejected = frozenset(pair for pair, (decision, _) in lines.items() if decision == "reject")
-    return Decisions(accepted, rejected, comments)
+    return Decisions(accepted, rejected, frozenset(against_rules), comments)
 
 
 def ordered(one: str, other: str) -> tuple[str, str]:

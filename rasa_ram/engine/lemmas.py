@@ -62,10 +62,10 @@ def plain_lemma(word: str, part: Part = "noun") -> str:
 
 
 def phrase_lemma(phrase: str) -> str:
-    """The singular of a noun of one or more words, which is that of its last word.
+    """The singular of a noun of one or more words, which is that of its last word; hyphens part words as spaces do.
 
-    >>> phrase_lemma("fire hydrants")
-    'fire hydrant'
+    >>> phrase_lemma("fire hydrants"), phrase_lemma("t-shirts")
+    ('fire hydrant', 't-shirt')
     """
-    before, space, last = phrase.rpartition(" ")
-    return before + space + lemma(last)
+    last = phrase[max(phrase.rfind(" "), phrase.rfind("-")) + 1 :]
+    return phrase.removesuffix(last) + lemma(last)

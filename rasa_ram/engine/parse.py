@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
+from rasa.errors import FormatError
+from rasa_ram.data.manifest_faults import ReadReport
 from rasa_ram.data.records import Record
 from rasa_ram.engine.label_system_counter import BoundedCounter
 from rasa_ram.engine.parse_matching import Dropped, Match, TagIndex
 from rasa_ram.engine.parse_pool import BatchPool
 from rasa_ram.engine.parse_sentences import MODEL, Problem, Sentence, SentenceReader
 from rasa_ram.vocabulary import Vocabulary
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +199,26 @@ def parse_records(
             yield replace(waiting.popleft(), parsed_ids=tuple(rows), tag_ids=union)
             rows = []
     yield from waiting
+
+
+def refuse_broken(items: Iterable[Item], path: Path, report: ReadReport) -> Iterator[Item]:
+    """The records or captions of a manifest that is read with ``on_bad="skip"``, which a broken file gives none of.
+
+    Args:
+        items: What is read from the manifest.
+        path: Its name.
+        report: Of this reading alone.
+
+    Raises:
+        FormatError: At the end, if there were records and none of them could be read.
+    """
+    yield from items
+    if report.bad and not report.records:
+        first = next(iter(report.examples.values()))[0]
+        raise FormatError(
+            f"no record of {path} could be read: {first}; mend or fetch it again, or make a manifest of captions of "
+            "COCO by `rasa-ram data convert`"
+        )
 
 
 def _captions_of(records: Iterable[Record], waiting: deque[Record]) -> Iterator[str]:

@@ -110,7 +110,7 @@ def _denied_tokens(doc: Doc) -> frozenset[int]:
         if word in _DENYING and token.dep_ in {"det", "preconj", "cc"}:
             _deny_noun(token.head, denied, and_articles=word != "no")
         elif token.dep_ == "neg" and not _is_not_only(token):
-            _deny_verb(token.head, denied)
+            _deny_what_is_not(token, denied)
         elif word in _WITHOUT:
             _deny_below(token, denied)
         elif word in _ABSENCES:
@@ -123,9 +123,24 @@ def _is_not_only(token: Token) -> bool:
     return token.i + 1 < len(token.doc) and token.nbor(1).lower_ in {"only", "just"}
 
 
+def _deny_what_is_not(word: Token, denied: set[int]) -> None:
+    """The head of a "not"; in "a beach, not a street", where that is the noun before it, what follows instead."""
+    head: Token | None = word.head
+    if word.head.i < word.i and word.head.tag_ not in _VERB_TAGS:
+        after = word.doc[word.i + 1 :]
+        head = next((token for token in after if token.head.i < word.i and token.dep_ not in {"punct", "cc"}), None)
+    if head is None:
+        return
+    if head.tag_ in _NOUN_TAGS or head.tag_ == "CD":
+        _deny_noun(head, denied, and_articles=False)
+    else:
+        _deny_verb(head, denied)
+
+
 def _deny_noun(noun: Token, denied: set[int], *, and_articles: bool = True) -> None:
     """A noun with its compounds and what is joined to it, but in "no dog and a cat" for the cat."""
-    is_sign = noun.lower_ in _SIGNS and and_articles is False  # a "no smoking sign" is there
+    # A "no smoking sign" is there.
+    is_sign = noun.lower_ in _SIGNS and any(child.lower_ == "no" for child in noun.lefts)
     stack = [child for child in noun.lefts if child.dep_ in _MODIFIER_DEPS] if is_sign else [noun]
     while stack:
         token = stack.pop()
@@ -133,9 +148,11 @@ def _deny_noun(noun: Token, denied: set[int], *, and_articles: bool = True) -> N
             continue
         denied.add(token.i)
         stack.extend(child for child in token.children if child.dep_ in {"compound", "amod", "nmod"})
-        if not any(child.lower_ == "but" for child in token.children):
+        links = {child.lower_ for child in token.children}
+        if "but" not in links:
+            with_articles = and_articles or bool(links & {"or", "nor"})
             stack.extend(
-                child for child in token.children if child.dep_ == "conj" and (and_articles or _is_bare(child))
+                child for child in token.children if child.dep_ == "conj" and (with_articles or _is_bare(child))
             )
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -45,6 +46,11 @@ def run(app, *arguments, code=0):
     return done
 
 
+def table_rows(name):
+    with Path(name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.mark.parametrize(("name", "app"), [("parse", parse), ("labels", labels)])
 def test_commands_are_known_by_their_first_sentence(name, app):
     module, summary = COMMANDS[name]
@@ -72,9 +78,60 @@ def test_parse_skips_and_counts_broken_records_or_stops(work):
     with (work / "captions.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"caption": ["a dog"]}\n')
     arguments = ("captions.jsonl", "--vocabulary", "vocabulary.json", "--out", "parsed.jsonl")
-    assert "1 records of captions.jsonl: no-image" in run(parse, *arguments).stderr
+    assert "1 x no-image, such as captions.jsonl: record 6: has no image_path" in run(parse, *arguments).stderr
     assert len(list(read_records("parsed.jsonl"))) == 6
     assert "captions.jsonl" in str(run(parse, *arguments, "--on-bad", "stop", code=1).exception)
+
+
+def broken_manifest(name):
+    """A manifest of which nothing can be read: cut off, another format, or rows of another format."""
+    path = Path(name)
+    if path.suffix == ".parquet":
+        write_records(read_records("captions.jsonl"), path)
+        path.write_bytes(path.read_bytes()[:-20])
+    elif path.suffix == ".json":
+        rows = [{"image_id": i, "id": i, "caption": text} for i, text in enumerate(CAPTIONS)]
+        path.write_text(json.dumps({"images": [{"id": 0, "file_name": "0.jpg"}], "annotations": rows}))
+    else:
+        path.write_text('{"file": "0.jpg", "text": "a dog"}\n')
+    return name
+
+
+BROKEN = [
+    ("cut.parquet", "is no whole Parquet file"),
+    ("coco.json", "COCO's files have a reader of their own"),
+    ("other.jsonl", "has no image_path"),
+]
+
+
+@pytest.mark.parametrize(("name", "why"), BROKEN)
+def test_parse_leaves_a_good_output_alone_if_its_input_is_broken(work, name, why):
+    arguments = ("--vocabulary", "vocabulary.json", "--out", "parsed.jsonl", "--report", "report.json")
+    run(parse, "captions.jsonl", *arguments)
+    before = [(work / file).read_bytes() for file in ("parsed.jsonl", "report.json")]
+    error = str(run(parse, broken_manifest(name), *arguments, code=1).exception)
+    assert f"no record of {name} could be read: {name}: record 0: " in error
+    assert why in error
+    assert [(work / file).read_bytes() for file in ("parsed.jsonl", "report.json")] == before
+
+
+@pytest.mark.parametrize(("name", "why"), BROKEN)
+def test_labels_leave_a_good_output_alone_if_a_file_is_broken(work, name, why):
+    arguments = ("--out", "labels.json", "--table", "merges.csv")
+    run(labels, "build", "captions.jsonl", *arguments)
+    before = [(work / file).read_bytes() for file in ("labels.json", "merges.csv")]
+    error = str(run(labels, "build", "captions.jsonl", broken_manifest(name), *arguments, code=1).exception)
+    assert f"no record of {name} could be read: {name}: record 0: " in error
+    assert why in error
+    assert [(work / file).read_bytes() for file in ("labels.json", "merges.csv")] == before
+
+
+def test_labels_tell_the_first_broken_record_of_each_kind(work):
+    with (work / "captions.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"caption": ["a dog"]}\n{"image_path":')
+    told = run(labels, "build", "captions.jsonl", "--out", "labels.json").stderr
+    assert "1 x no-image, such as captions.jsonl: record 6: has no image_path" in told
+    assert "1 x broken-file, such as captions.jsonl: record 7: broken JSON at byte" in told
 
 
 def test_labels_of_captions(work, wordnet_folder):
@@ -87,8 +144,7 @@ def test_labels_of_captions(work, wordnet_folder):
         "kitchen": "scene", "red": "attribute", "sofa": "object",
     }  # fmt: skip
     assert table.synonyms[table.names.index("gray")] == ("grey",)
-    with (work / "merges.csv").open(encoding="utf-8", newline="") as file:
-        found = {(row["canonical"], row["other"], row["source"], row["decision"]) for row in csv.DictReader(file)}
+    found = {(row["canonical"], row["other"], row["source"], row["decision"]) for row in table_rows("merges.csv")}
     assert found == {
         ("couch", "sofa", "synset", ""), ("dog", "dogs", "inflection", "accept"),
         ("gray", "grey", "spelling", "accept"),
@@ -102,6 +158,21 @@ def test_labels_by_review(work, wordnet_folder):
     table = read_vocabulary("labels.csv")
     assert table.names[0] == "couch"
     assert table.synonyms[0] == ("sofa",)
+
+
+def test_the_untouched_table_gives_the_same_file(work):
+    captions = [
+        "a man leaves a house", "leaves on the ground", "green leaves", "a man grinds coffee", "ground coffee",
+        "a saw on the ground", "a man saw a dog", "many colours", "a color", "a t-shirt", "two t-shirts",
+    ]  # fmt: skip
+    (work / "words.txt").write_text("\n".join(captions), encoding="utf-8")
+    run(labels, "build", "words.txt", "--out", "first.json", "--table", "merges.csv")
+    run(labels, "build", "words.txt", "--out", "again.json", "--table", "again.csv", "--review", "merges.csv")
+    assert {("leaf", "leaves"), ("leave", "leaves"), ("colour", "colours"), ("t-shirt", "t-shirts")} <= {
+        (row["canonical"], row["other"]) for row in table_rows("merges.csv")
+    }
+    assert (work / "again.json").read_bytes() == (work / "first.json").read_bytes()
+    assert (work / "again.csv").read_bytes() == (work / "merges.csv").read_bytes()
 
 
 def test_parts_that_are_counted_apart_give_the_same_labels(work):

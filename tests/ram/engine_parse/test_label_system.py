@@ -150,6 +150,19 @@ def test_spellings_are_merged_into_the_more_frequent():
     ]  # fmt: skip
 
 
+def test_plurals_with_a_hyphen_are_the_same_word():
+    system = build_label_system(counted({"n:t-shirt": 3, "n:t-shirts": 2, "n:t shirt": 1}))
+    assert column(system) == {"t-shirt": ("object", ("t shirt",), 6)}
+    assert rows(system, "inflection") == [("t-shirt", "t-shirts", "accept")]
+
+
+def test_forms_of_a_spelling_are_in_the_table_too():
+    system = build_label_system(counted({"n:colours": 2, "n:color": 3, "n:tyres": 1, "n:dog": 4}), top=2)
+    assert column(system) == {"color": ("object", ("colour",), 5), "dog": ("object", (), 4)}
+    assert rows(system, "inflection") == [("colour", "colours", "accept")]
+    assert rows(system, "spelling") == [("color", "colour", "accept")]
+
+
 def test_spellings_of_other_words_stay():
     assert spelling_key("ice-cream") == spelling_key("ice cream") != spelling_key("ice")
     assert spelling_key("color") != spelling_key("cooler")
@@ -262,6 +275,35 @@ def test_the_table_is_a_review_file_that_changes_nothing(tmp_path, wordnet):
     )
     assert again.vocabulary.to_dict() == first.vocabulary.to_dict()
     assert again.merges == first.merges
+
+
+COLLIDING = {
+    "n:leaves": 4, "v:leaves": 2, "n:ground": 5, "v:ground": 1, "v:grind": 7, "n:saw": 3, "v:saw": 2, "v:see": 6,
+    "a:left": 3, "v:left": 2, "n:colours": 2, "n:color": 1, "n:dog": 4, "n:dogs": 1,
+}  # fmt: skip
+
+
+def test_the_table_changes_nothing_also_where_a_form_of_one_word_is_another(tmp_path):
+    vectors = {"left": (1, 0, 0, 0), "leave": (1, 0.1, 0, 0), "saw": (0, 1, 0, 0), "see": (0, 1, 0.1, 0)}
+    arguments = {"encoder": Letters(vectors), "threshold": 0.9}
+    pairs = {"leave|left": 3}
+    first = build_label_system(counted(COLLIDING, pairs), **arguments)
+    assert {("see", "saw", ""), ("leave", "left", "reject")} <= set(rows(first, "embedding"))
+    assert {("see", "saw", "accept"), ("leave", "left", "accept")} <= set(rows(first, "inflection"))
+    write_merges(first.merges, tmp_path / "merges.csv")
+    again = build_label_system(
+        counted(COLLIDING, pairs), decisions=read_decisions(tmp_path / "merges.csv"), **arguments
+    )
+    assert again.vocabulary.to_dict() == first.vocabulary.to_dict()
+    assert again.merges == first.merges
+
+
+def test_a_rule_is_refused_in_its_own_row(tmp_path):
+    decisions = review(
+        tmp_path, "canonical,other,source,decision\nsee,saw,inflection,reject\nleaf,leaves,inflection,accept\n"
+    )
+    system = build_label_system(counted({"v:saw": 2, "v:see": 3, "n:leaves": 1}), decisions=decisions)
+    assert system.vocabulary.names == ("see", "saw", "leaf")
 
 
 def test_chains_of_decisions_end_in_one_tag(tmp_path):

@@ -71,3 +71,11 @@ def test_what_is_no_word_is_its_own(word):
 def test_phrases_are_inflected_at_their_end():
     assert phrase_lemma("pairs of glasses") == "pairs of glasses"
     assert phrase_lemma("traffic lights") == "traffic light"
+
+
+@pytest.mark.parametrize(
+    ("phrase", "base"),
+    [("t-shirts", "t-shirt"), ("red flip-flops", "red flip-flop"), ("x-ray", "x-ray"), ("wi-fi", "wi-fi")],
+)
+def test_hyphenated_words_are_inflected_at_their_last_piece(phrase, base):
+    assert phrase_lemma(phrase) == base

@@ -78,10 +78,41 @@ def test_what_captions_name(parser, caption, tags):
         ("a no smoking sign", ["sign"]),
         ("a lack of people on the street", ["street"]),
         ("a table without hot dogs", ["table"]),
+        ("not a dog", []),
+        ("not a dog but a cat", ["cat"]),
+        ("a dog and not a cat", ["dog"]),
     ],
 )
 def test_what_captions_deny(parser, caption, tags):
     assert names(parser, caption) == tags
+
+
+@pytest.mark.parametrize(
+    ("caption", "tags"),
+    [
+        ("a beach, not a street", ["beach"]),
+        ("a dog (not a cat)", ["dog"]),
+        ("a man, not a horse, on the beach", ["man", "beach"]),
+        ("a photo of a beach not a street", ["beach"]),
+        ("a man rides a horse, not a hot dog", ["man", "ride", "horse"]),
+        ("a red car, not a blue one", ["red", "car"]),
+        ("cats, not dogs", ["cat"]),
+        ("a man, not smoking, in a park", ["man", "park"]),
+        ("a horse, not a dog or a cat, in a park", ["horse", "park"]),
+        ("a dog, not a cat, and a horse", ["dog", "horse"]),
+        ("a dog, not", ["dog"]),
+    ],
+)
+def test_not_after_a_noun_denies_what_follows(parser, caption, tags):
+    assert names(parser, caption) == tags
+
+
+def test_a_phrase_that_follows_not_is_denied_whole(reader):
+    table = Vocabulary(("beach", "living room", "room"))
+    (sentence,) = reader.read(["a beach, not a living room"])
+    matches, drops = TagIndex(table).match(sentence.words)
+    assert [match.surface for match in matches] == ["beach"]
+    assert ("living room", "negated") in [(drop.surface, drop.reason) for drop in drops]
 
 
 @pytest.mark.parametrize(
