@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from rasa._suggest import did_you_mean
 from rasa.errors import ContractError, InputError, RasaWarning
 from rasa.types import Image
+from rasa_ram._fingerprint import Provenance, provenance_of
 from rasa_ram.checkpoint import load
 from rasa_ram.config import TextConfig
 from rasa_ram.modeling.beam_search import Generated, SearchOptions, search
@@ -57,13 +58,15 @@ class RamCaptioner:
         deny: Tags that the model must not steer by, such as those that Tag2Text's authors delete.
         batch_size: Images at once.
         options: How to search, where a call does not say otherwise.
+        provenance: Plain JSON values that :meth:`describe` adds, such as the checkpoint's name and sha256.
+            Without a ``sha256`` it adds that of the model's weights.
 
     Raises:
         InputError: If the model has no captioner, the vocabulary or the tokenizer does not fit it, or a
             denied tag is unknown.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (each is an independent choice, and all but three have defaults)
         self,
         model: Ram,
         vocabulary: Vocabulary,
@@ -72,6 +75,7 @@ class RamCaptioner:
         deny: Iterable[str] = (),
         batch_size: int = 4,
         options: SearchOptions | None = None,
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:
         self._positions = _check_parts(model, vocabulary, tokenizer).max_positions
         if batch_size < 1:
@@ -82,7 +86,10 @@ class RamCaptioner:
         if vocabulary.thresholds is not None:
             self._thresholds = vocabulary.thresholds.copy()
         # No score is greater than 1.
-        self._thresholds[vocabulary.positions(deny)] = 1
+        denied = vocabulary.positions(deny)
+        self._thresholds[denied] = 1
+        self._steering = {"vocabulary": vocabulary.fingerprint, "denied": sorted(denied)}
+        self._provenance = Provenance(model, provenance)
         with torch.inference_mode():
             self._queries = model.queries()
         if model.config.family == "ram":
@@ -116,6 +123,16 @@ class RamCaptioner:
             part = slice(start, start + self._batch_size)
             captions += self._caption(images[part], None if given is None else given[part], chosen)
         return captions
+
+    def describe(self) -> Mapping[str, Any]:
+        """Family, weights, vocabulary, search options and dtype, and the provenance that was given."""
+        return {
+            "model": f"{self._model.config.family}-captioner",
+            **self._provenance.facts,
+            **self._steering,
+            "options": asdict(self._options),
+            "dtype": str(next(self._model.parameters()).dtype).removeprefix("torch."),
+        }
 
     def _with(self, changes: dict[str, Any]) -> SearchOptions:
         known = [field.name for field in fields(SearchOptions)]
@@ -202,7 +219,8 @@ def load_captioner(
     tags = model_tags(source, vocabulary)
     tokenizer = options.pop("tokenizer", None) or CaptionTokenizer.published()
     model = load(source, device=device, dtype=dtype, text=True)
-    return RamCaptioner(model, tags.vocabulary, tokenizer=tokenizer, **{"deny": tags.denied, **options})
+    given = {"provenance": provenance_of(source), "deny": tags.denied, **options}
+    return RamCaptioner(model, tags.vocabulary, tokenizer=tokenizer, **given)
 
 
 def _check_parts(model: Ram, vocabulary: Vocabulary, tokenizer: CaptionTokenizer) -> TextConfig:

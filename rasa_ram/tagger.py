@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,7 +18,7 @@ from rasa._torch.loading import torch_device
 from rasa.arrays import FloatArray
 from rasa.errors import ContractError, InputError
 from rasa.types import Image, Tags
-from rasa.weights import checkpoints
+from rasa_ram._fingerprint import Provenance, provenance_of
 from rasa_ram.checkpoint import load
 from rasa_ram.config import RamConfig
 from rasa_ram.modeling.label_embedding import LabelQueries
@@ -80,6 +79,7 @@ class RamTagger:
         chunk: Tags decoded at once, which bounds the memory; None chooses by the number of images.
         batch_size: Images at once.
         provenance: Plain JSON values that :meth:`describe` adds, such as the checkpoint's name and sha256.
+            Without a ``sha256`` it adds that of the model's weights.
 
     Raises:
         InputError: If the vocabulary does not fit the model, a number is out of range, or a name is unknown.
@@ -105,7 +105,7 @@ class RamTagger:
         self._model = model
         self._own = vocabulary if threshold is None else vocabulary.with_thresholds(threshold)
         self._threshold, self._top_k, self._chunk, self._batch_size = threshold, top_k, chunk, batch_size
-        self._provenance = dict(provenance or {})
+        self._provenance = Provenance(model, provenance)
         kept = self._own.take(_kept(vocabulary, allow, deny))
         self._ask(kept, [LabelGroup(np.arange(len(kept)), rows=kept.ids)])
 
@@ -191,11 +191,11 @@ class RamTagger:
         return self
 
     def describe(self) -> Mapping[str, Any]:
-        """Family, vocabulary, thresholds and dtype, and the provenance that was given."""
+        """Family, weights, vocabulary, thresholds and dtype, and the provenance that was given."""
         weight = next(self._model.parameters())
         return {
             "model": self._model.config.family,
-            **self._provenance,
+            **self._provenance.facts,
             "tags": len(self._vocabulary),
             "vocabulary": self._vocabulary.fingerprint,
             "labels": self._labels,
@@ -345,9 +345,7 @@ def load_tagger(
         UnknownModelError: If ``source`` is neither a published model nor a file or folder.
         WeightsError: If weights or lists cannot be had or are refused.
     """
-    name = os.fspath(source)
-    known, tags = checkpoints().get(name), model_tags(source, vocabulary)
-    provenance = {"checkpoint": Path(name).name} | ({} if known is None else {"sha256": known.sha256})
+    provenance, tags = provenance_of(source), model_tags(source, vocabulary)
     model = load(source, device=device, dtype=dtype)
     if compile:
         model.visual_encoder.compile()

@@ -196,11 +196,11 @@ def _list_benchmarks() -> None:
 
 
 def _print_result(result: Evaluation) -> None:
-    rows = [(f"{name}, as the original computes it", _percent(value), "") for name, value in result.published.items()]
-    for name, value in result.figures.items():
-        interval = result.intervals.get(name)
-        shown = "" if interval is None else f"{_percent(interval.low)} to {_percent(interval.high)}"
-        rows.append((name, _percent(value), shown))
+    rows = [
+        (f"{name}, as the original computes it", _percent(value), _interval(result, f"published_{name}"))
+        for name, value in result.published.items()
+    ]
+    rows += [(name, _percent(value), _interval(result, name)) for name, value in result.figures.items()]
     print_table(("figure", "%", "95 % interval"), rows)
     known = sorted((tag for tag in result.tags if tag.positives), key=lambda tag: tag.average_precision)
     lowest = [(tag.name, str(tag.positives), _percent(tag.average_precision)) for tag in known[:_WORST]]
@@ -215,6 +215,11 @@ def _print_result(result: Evaluation) -> None:
             say(f"{count} {what}")
     for note in result.notes:
         say(f"note: {note}")
+
+
+def _interval(result: Evaluation, name: str) -> str:
+    interval = result.intervals.get(name)
+    return "" if interval is None else f"{_percent(interval.low)} to {_percent(interval.high)}"
 
 
 def _percent(value: float) -> str:

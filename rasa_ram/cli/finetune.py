@@ -44,7 +44,7 @@ def finetune(
     validation: Annotated[float, typer.Option(help="Share of the photos to check on, in [0, 1).")] = 0.2,
     min_examples: Annotated[int, typer.Option(help="Photos to check on for a tag to get a threshold.")] = 3,
     text_encoder: Annotated[
-        str | None, typer.Option(help="clip or minilm; else the one that the model's size of vectors tells.")
+        str | None, typer.Option(help="For new tags: clip or minilm; else what the size of the model's vectors tells.")
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of the recipe finetune_own_tags, as run.epochs=5.")
@@ -57,16 +57,21 @@ def finetune(
     the photos that were kept back to check on, and the folder is ready for `rasa_ram.load_tagger`.
     """
     from rasa_ram.cli._progress import training_progress
-    from rasa_ram.data.own_tags import read_tagged_photos
+    from rasa_ram.data.own_tags import read_tagged_photos, tag_counts
     from rasa_ram.training.own_tags import fine_tune, own_tags_settings
+    from rasa_ram.training.widen import new_tags
 
+    if text_encoder not in {None, "clip", "minilm"}:
+        raise typer.BadParameter(f"--text-encoder must be clip or minilm, got {text_encoder}")
     settings = own_tags_settings(
         set_ or (), learn=learn, keep_old=not replace, complete=complete, validation=validation,
         min_examples=min_examples,
     )  # fmt: skip
     tagged = read_tagged_photos(photos)
     trained, tags = _load(model, vocabulary)
-    encoder = None if trained.config.family == "tag2text" else _encoder(text_encoder, trained.config.label_width)
+    # Fetched only where it is asked: a tag that the model knows needs none.
+    asked = trained.config.family != "tag2text" and new_tags(tag_counts(tagged), tags)
+    encoder = _encoder(text_encoder, trained.config.label_width) if asked else None
     folder = images or (photos if photos.is_dir() else photos.parent)
     with training_progress() as progress:
         report = fine_tune(
@@ -92,8 +97,6 @@ def _encoder(name: str | None, width: int) -> TextEncoder:
     from rasa_ram.sentence_encoder import load_sentence_encoder
     from rasa_ram.text_encoder import load_text_encoder
 
-    if name not in {None, "clip", "minilm"}:
-        raise typer.BadParameter(f"--text-encoder must be clip or minilm, got {name}")
     minilm = name == "minilm" or (name is None and width == 384)
     return load_sentence_encoder() if minilm else load_text_encoder()
 

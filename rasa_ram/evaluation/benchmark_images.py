@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from rasa.errors import ImageError, InputError
 from rasa.io.images import to_image
@@ -14,7 +17,7 @@ _ENDINGS = ("", ".jpg", ".jpeg", ".png", ".JPEG", ".JPG", ".webp")
 
 
 class BenchmarkImages:
-    """The folder of a benchmark's images; a :class:`rasa_ram.images.ImageReader`.
+    """The folder of a benchmark's images; a :class:`rasa_ram.images.ImageReader` that tells when images change.
 
     Args:
         folder: It.
@@ -49,6 +52,26 @@ class BenchmarkImages:
             if candidate.is_file():
                 return candidate
         raise ImageError(f"{self.folder} has no image {image!r}, with or without an ending; check the folder")
+
+    def describe(self) -> Mapping[str, Any]:
+        """The folder, links followed."""
+        return {"folder": str(self.folder.resolve())}
+
+    def stamp(self, images: Sequence[str]) -> str:
+        """sha256 of the files' names, sizes and times, of all that a file system notes of a change."""
+        digest = hashlib.sha256()
+        for image in images:
+            digest.update(json.dumps([image, self._state(image)]).encode())
+        return digest.hexdigest()
+
+    def _state(self, image: str) -> Sequence[Any] | None:
+        try:
+            path = self.path(image)
+            told = path.stat()
+        except (ImageError, OSError):
+            return None  # not there, or not for us
+        # A copy may keep the time of its content; that of the file itself is then another one.
+        return [str(path.relative_to(self.folder)), told.st_size, told.st_mtime_ns, told.st_ctime_ns]
 
     def _candidates(self, image: str) -> Iterator[Path]:
         for name in dict.fromkeys((image, PurePosixPath(image).name)):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 
 from rasa.arrays import BoolArray
 from rasa.errors import InputError
-from rasa_ram.evaluation.metrics import AP_EPSILON
+from rasa_ram.evaluation.metrics import AP_EPSILON, tied_columns
 
 Figures = NDArray[np.float64]
 
@@ -54,14 +54,20 @@ def resample(images: int, *, resamples: int, seed: int) -> NDArray[np.uint16]:
     return weights
 
 
-def weighted_average_precision(scores: NDArray[Any], truth: BoolArray, weights: NDArray[np.uint16]) -> Figures:
+def weighted_average_precision(
+    scores: NDArray[Any],
+    truth: BoolArray,
+    weights: NDArray[np.uint16],
+    *,
+    ties: Literal["together", "published"] = "together",
+) -> Figures:
     """Average precision of every class for every resample.
 
     Args:
-        scores: Float ``(N, T)``; different images with equal scores share the last of their ranks, as with
-            ``ties="together"`` of the metrics.
+        scores: Float ``(N, T)``.
         truth: bool ``(N, T)``.
         weights: ``(R, N)``, see :func:`resample`.
+        ties: Of different images with equal scores, as in :func:`rasa_ram.evaluation.metrics.average_precision`.
 
     Returns:
         float64 ``(R, T)``; NaN where a resample has no image of the class.
@@ -77,7 +83,7 @@ def weighted_average_precision(scores: NDArray[Any], truth: BoolArray, weights: 
         for start in range(0, len(weights), _TOGETHER)
     ]
     for index in range(scores.shape[1]):
-        column = _column(scores[:, index], truth[:, index])
+        column = _column(scores[:, index], truth[:, index], apart=ties == "published")
         if column is not None:
             for chosen, part in parts:
                 values[chosen, index] = _weighted(column, part, harmonic)
@@ -103,14 +109,14 @@ class _Column:
     single: BoolArray
 
 
-def _column(scores: NDArray[Any], present: BoolArray) -> _Column | None:
-    """The class, or None if no image shows it."""
+def _column(scores: NDArray[Any], present: BoolArray, *, apart: bool) -> _Column | None:
+    """The class, or None if no image shows it; with ``apart`` images with equal scores are groups of their own."""
     order = np.argsort(scores, kind="stable")[::-1]
     places = np.flatnonzero(present[order])
     if not places.size:
         return None
     ranked = scores[order]
-    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+    starts = np.flatnonzero(np.concatenate([[True], (ranked[1:] != ranked[:-1]) | apart]))
     groups, firsts = np.unique(np.searchsorted(starts, places, side="right") - 1, return_index=True)
     edges = np.stack([starts[groups], np.append(starts, len(ranked))[groups + 1]], axis=1)
     bounds = np.concatenate([[0], edges.ravel()]).astype(np.int32)
@@ -158,8 +164,9 @@ def intervals(
 ) -> Mapping[str, Interval]:
     """Percentile intervals of the figures of an evaluation.
 
-    Classes without positives in a resample are left out of its means. Images that are drawn twice lift the average
-    precision of rare classes, so where that is low the percentiles lean upwards.
+    Classes without positives in a resample are left out of its means; those without any positives count as 0 in
+    ``published_map``, as in the original's mAP, whose order of equal scores it has too. Images that are drawn twice
+    lift the average precision of rare classes, so where that is low the percentiles lean upwards.
 
     Args:
         scores: Float ``(N, T)``.
@@ -170,8 +177,8 @@ def intervals(
         confidence: Share of the resamples inside, in (0, 1).
 
     Returns:
-        Those of ``map`` and, with ``predicted``, ``class_precision``, ``class_recall``, ``overall_precision`` and
-        ``overall_recall``.
+        Those of ``map``, ``published_map`` and, with ``predicted``, ``class_precision``, ``class_recall``,
+        ``overall_precision`` and ``overall_recall``.
 
     Raises:
         InputError: If a number is out of range.
@@ -179,7 +186,8 @@ def intervals(
     if not 0 < confidence < 1:
         raise InputError(f"confidence must be between 0 and 1, got {confidence}")
     weights = resample(len(truth), resamples=resamples, seed=seed)
-    figures = {"map": _mean(weighted_average_precision(scores, truth, weights))}
+    values = weighted_average_precision(scores, truth, weights)
+    figures = {"map": _mean(values), "published_map": _published(values, scores, truth, weights)}
     if predicted is not None:
         hits, given, there = (weighted_counts(table, weights) for table in (predicted & truth, predicted, truth))
         counted = there > 0
@@ -188,6 +196,14 @@ def intervals(
         figures["overall_precision"] = hits.sum(axis=1) / np.maximum(given.sum(axis=1), 1)
         figures["overall_recall"] = hits.sum(axis=1) / np.maximum(there.sum(axis=1), 1)
     return {name: _percentiles(values, confidence) for name, values in figures.items()}
+
+
+def _published(values: Figures, scores: NDArray[Any], truth: BoolArray, weights: NDArray[np.uint16]) -> Figures:
+    """The original's mAP of every resample; ``values`` are average precisions with ties together."""
+    if tied := tied_columns(scores):
+        values = values.copy()
+        values[:, tied] = weighted_average_precision(scores[:, tied], truth[:, tied], weights, ties="published")
+    return np.asarray(_mean(values) * truth.any(axis=0).mean())
 
 
 def _mean(values: Figures) -> Figures:

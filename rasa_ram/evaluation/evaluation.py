@@ -61,7 +61,7 @@ class Evaluation:
             ``overall_precision``, ``overall_recall`` and ``overall_f1``, classes without positives left out;
             ``micro_ap`` of all scores of all classes together; ``map_lowest`` and ``map_highest``, in the worst and
             the best order of equal scores.
-        intervals: Of some of ``figures``, from the bootstrap over images.
+        intervals: Of some of ``figures``, from the bootstrap over images; ``published_map`` is that of the original's.
         without_positives: Classes that no image shows.
         with_ties: Classes whose average precision depends on the order of equal scores.
         settings: Thresholds, resamples and seed, and what the predictor says of itself.

@@ -17,8 +17,8 @@ from rasa.types import Image
 from rasa_ram.evaluation.benchmarks.benchmark import Benchmark
 from rasa_ram.evaluation.bootstrap import intervals
 from rasa_ram.evaluation.evaluation import Evaluation, TagFigures
-from rasa_ram.evaluation.metrics import at_thresholds, average_precision, precision_recall
-from rasa_ram.evaluation.score_store import CHUNK, ScoreStore
+from rasa_ram.evaluation.metrics import at_thresholds, average_precision, precision_recall, tied_columns
+from rasa_ram.evaluation.score_store import CHUNK, ScoreStore, StampedImages
 from rasa_ram.images import ImageReader
 
 Figures = NDArray[np.float64]
@@ -97,7 +97,9 @@ def evaluate(
         predictor: Scores the benchmark's classes, in their order.
         benchmark: What to measure on.
         images: Gives the image of a name; raises :class:`rasa.errors.ImageError` if it cannot.
-        cache: Folder in which scores are kept, so that a killed run goes on and new figures need no model.
+        cache: Folder in which scores are kept, so that a killed run goes on and new figures need no model. Scores of
+            images that have changed count no more if ``images`` is a
+            :class:`rasa_ram.evaluation.score_store.StampedImages`; those of other readers are taken to stay the same.
         run: How images are scored.
         measure: How scores become figures.
 
@@ -135,7 +137,8 @@ def score_images(
         for _, rows in parts:
             table[rows] = _score(predictor, benchmark, rows, images=images, run=run)
         return table
-    store = ScoreStore(cache, benchmark, description=dict(predictor.describe()), chunk=run.chunk)
+    stamped = images if isinstance(images, StampedImages) else None
+    store = ScoreStore(cache, benchmark, description=dict(predictor.describe()), images=stamped, chunk=run.chunk)
     left = store.chunks()
     _tell(run, count - sum(rows.stop - rows.start for _, rows in left))
     for number, rows in left:
@@ -227,8 +230,7 @@ def _figures(scores: FloatArray, truth: BoolArray, limits: Figures | None, names
 def _bound(scores: FloatArray, truth: BoolArray, exact: Figures, ties: Any) -> Figures:
     """Average precision in the worst or best order of equal scores; sorted anew only where some are equal."""
     values = exact.copy()
-    tied = [i for i, column in enumerate(np.sort(scores, axis=0).T) if (column[1:] == column[:-1]).any()]
-    if tied:
+    if tied := tied_columns(scores):
         values[tied] = average_precision(scores[:, tied], truth[:, tied], ties=ties)
     return values
 

@@ -134,6 +134,11 @@ def average_precision(
     return values if no_positives == "zero" else np.where(truth.any(axis=0), values, np.nan)
 
 
+def tied_columns(scores: NDArray[Any]) -> list[int]:
+    """Places of the tags for which some images have equal scores; ``scores`` is ``(B, T)``."""
+    return [i for i, column in enumerate(np.sort(scores, axis=0).T) if (column[1:] == column[:-1]).any()]
+
+
 def mean_average_precision(
     scores: ArrayLike, truth: ArrayLike, *, no_positives: NoPositives = "exclude", ties: Ties = "published"
 ) -> float:

@@ -6,9 +6,9 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,15 +21,30 @@ from rasa_ram.evaluation.benchmarks.benchmark import Benchmark
 CHUNK = 256
 
 
+@runtime_checkable
+class StampedImages(Protocol):
+    """A reader of images that can tell, without decoding them, whether they are the same as before."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """Where they are, as JSON values."""
+        ...
+
+    def stamp(self, images: Sequence[str]) -> str:
+        """A word without spaces for the images of these names, another one whenever one of them has changed."""
+        ...
+
+
 class ScoreStore:
     """A table of scores, float32 ``(N, T)``, of one predictor on one benchmark.
 
-    A chunk counts once the journal has its checksum; a chunk whose scores do not fit it is computed again.
+    A chunk counts once the journal has its checksum and the stamp of its images; a chunk whose scores or images do
+    not fit these is computed again.
 
     Args:
         folder: Of all runs; each has a folder of its own in it, called by what its scores depend on.
         benchmark: Gives the images and classes.
         description: What the predictor's answers depend on, as JSON values.
+        images: What the images are read with; None where nothing tells whether they are the same.
         chunk: Images of a chunk.
 
     Raises:
@@ -38,22 +53,37 @@ class ScoreStore:
     """
 
     def __init__(
-        self, folder: Path, benchmark: Benchmark, *, description: Mapping[str, Any], chunk: int = CHUNK
+        self,
+        folder: Path,
+        benchmark: Benchmark,
+        *,
+        description: Mapping[str, Any],
+        images: StampedImages | None = None,
+        chunk: int = CHUNK,
     ) -> None:
-        told = json.dumps([benchmark.fingerprint, description, chunk], sort_keys=True, default=str)
+        place = None if images is None else dict(images.describe())
+        told = json.dumps([benchmark.fingerprint, description, place, chunk], sort_keys=True, default=str)
         self.folder = folder / f"{benchmark.name}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
         self._shape, self._chunk = (len(benchmark.images), len(benchmark.classes)), chunk
         self._table, self._journal = self.folder / "scores.f32", self.folder / "done.txt"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with write_atomically(self.folder / "run.json", text=True) as file:
-                json.dump({"benchmark": benchmark.name, "predictor": description}, file, indent=1, default=str)
+                json.dump(
+                    {"benchmark": benchmark.name, "predictor": description, "images": place},
+                    file,
+                    indent=1,
+                    default=str,
+                )
             self._reserve(4 * self._shape[0] * self._shape[1])
             self._scores = np.memmap(self._table, np.float32, "r+", shape=self._shape)
         except FormatError:
             raise
         except OSError as error:
             raise OutputError(f"cannot keep scores in {self.folder}: {error.strerror or error}") from error
+        # Taken before any image is read: one that changes meanwhile has another stamp in the next run.
+        rows = [self._rows(i) for i in range(-(-self._shape[0] // chunk))]
+        self._stamps = ["-" if images is None else images.stamp(benchmark.images[part]) for part in rows]
         self.done = self._read_journal()
 
     @property
@@ -63,8 +93,7 @@ class ScoreStore:
 
     def chunks(self) -> list[tuple[int, slice]]:
         """Numbers and rows of the chunks that are left."""
-        starts = range(0, self._shape[0], self._chunk)
-        return [(i, self._rows(i)) for i in range(len(starts)) if i not in self.done]
+        return [(i, self._rows(i)) for i in range(len(self._stamps)) if i not in self.done]
 
     def put(self, number: int, scores: FloatArray) -> None:
         """Keep the scores of a chunk, on the disk before the journal says so.
@@ -81,7 +110,7 @@ class ScoreStore:
             if np.isnan(scores).any():
                 return
             with self._journal.open("a", encoding="ascii") as file:
-                file.write(f"{number} {self._checksum(rows)}\n")
+                file.write(f"{self._entry(number)}\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -98,8 +127,9 @@ class ScoreStore:
     def _rows(self, number: int) -> slice:
         return slice(number * self._chunk, min((number + 1) * self._chunk, self._shape[0]))
 
-    def _checksum(self, rows: slice) -> int:
-        return zlib.crc32(self._scores[rows].tobytes())
+    def _entry(self, number: int) -> str:
+        checksum = zlib.crc32(self._scores[self._rows(number)].tobytes())
+        return f"{number} {checksum} {self._stamps[number]}"
 
     def _read_journal(self) -> set[int]:
         """Chunks that are there whole; a line that was torn by the kill counts for nothing."""
@@ -109,9 +139,9 @@ class ScoreStore:
         # A line without its end is the one that the kill tore.
         text = self._journal.read_text(encoding="ascii", errors="replace")
         for line in text.split("\n")[:-1]:
-            number, _, checksum = line.partition(" ")
-            known = number.isdecimal() and checksum.isdecimal() and int(number) * self._chunk < self._shape[0]
-            if known and self._checksum(self._rows(int(number))) == int(checksum):
+            number = line.partition(" ")[0]
+            known = number.isdecimal() and int(number) < len(self._stamps)
+            if known and line == self._entry(int(number)):
                 done.add(int(number))
         if text and not text.endswith("\n"):
             with self._journal.open("a", encoding="ascii") as file:

@@ -10,6 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from rasa_ram.evaluation.benchmarks.known import BENCHMARKS
 from rasa_ram.evaluation.evaluation import Evaluation
 
 NOT_RUN = "not run"
@@ -42,8 +43,13 @@ def compare(evaluations: Sequence[Evaluation]) -> tuple[Comparison, ...]:
 
     Models that the papers have not get a row of their own in the tables whose benchmarks they were measured on.
     """
-    found = {(result.model, result.benchmark): result for result in evaluations}
+    found = {(result.model, _column_of(result.benchmark)): result for result in evaluations}
     return tuple(_comparison(table, found) for table in _tables())
+
+
+def _column_of(benchmark: str) -> str:
+    known = BENCHMARKS.get(benchmark)
+    return benchmark if known is None else known.same_as or benchmark
 
 
 def to_markdown(comparison: Comparison) -> str:
@@ -86,7 +92,7 @@ def measured(result: Evaluation | None, figure: str) -> str:
     if any(math.isnan(value) for value in values):
         return "no threshold"
     text = "/".join(f"{100 * value:.1f}" for value in values)
-    interval = result.intervals.get(figure)
+    interval = result.intervals.get(f"published_{figure}")  # that of our own figure does not belong to this one
     return text if interval is None else f"{text} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 

@@ -12,8 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from rasa.arrays import FloatArray
 from rasa.errors import OutputError
 from rasa.weights import cache_folder
@@ -24,15 +22,6 @@ FORMAT = 1
 
 _MANIFEST = "manifest.json"
 _log = logging.getLogger(__name__)
-
-
-def fingerprint(module: nn.Module) -> str:
-    """sha256 of the names, shapes and values of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
-        digest.update(tensor.detach().contiguous().reshape(-1).numpy().data)
-    return digest.hexdigest()
 
 
 def array_hash(pixels: FloatArray | None) -> str | None:

@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from rasa.arrays import FloatArray
 from rasa.errors import InputError
 from rasa.types import Image
+from rasa_ram._fingerprint import weights_hash
 from rasa_ram.config import RamConfig
 from rasa_ram.modeling.label_embedding import LabelQueries
 from rasa_ram.modeling.ram import ROWS_AT_ONCE, Ram
 from rasa_ram.preprocess import preprocess
 from rasa_ram.runtime._export import Precision, core, export, label_inputs, require, unreported
-from rasa_ram.runtime._store import array_hash, fingerprint, recipe, stored
+from rasa_ram.runtime._store import array_hash, recipe, stored
 
 
 class OpenVinoRam:
@@ -56,6 +57,7 @@ class OpenVinoRam:
         if threads is not None and threads < 1:
             raise InputError(f"threads must be at least 1, got {threads}")
         self._model = _without_encoder(model)
+        self._graphs = folder.name  # a hash of weights, sizes, precision and calibration
         self._precision, self._version = precision, require("openvino").__version__
         self._encoder, self._decoder = (_compile(folder / f"{name}.xml", threads) for name in ("encoder", "decoder"))
 
@@ -69,8 +71,8 @@ class OpenVinoRam:
         return self._model.parameters()
 
     def describe(self) -> Mapping[str, Any]:
-        """Runtime and precision, as plain JSON values."""
-        return {"runtime": f"openvino {self._version}", "precision": self._precision}
+        """Runtime, precision, and what the graphs were made of, as plain JSON values."""
+        return {"runtime": f"openvino {self._version}", "precision": self._precision, "graphs": self._graphs}
 
     def queries(
         self, vectors: Tensor | None = None, *, rows: Tensor | None = None, present: Tensor | None = None
@@ -162,7 +164,7 @@ def to_openvino(
     quantiser = require("nncf").__version__ if precision == "int8" else None
     made_of = recipe(
         model.config,
-        weights=fingerprint(model),
+        weights=weights_hash(model),
         precision=precision,
         calibration=array_hash(pixels),
         versions={"openvino": version, "nncf": quantiser},

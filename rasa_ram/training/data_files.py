@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rasa.errors import ConfigError, RasaWarning
+from rasa_ram._fingerprint import json_hash
 from rasa_ram.data.manifest import open_records
 from rasa_ram.data.manifest_table import RecordTable
+from rasa_ram.data.own_tags import TaggedPhoto
 from rasa_ram.training.config import DataSettings
+from rasa_ram.vocabulary import Vocabulary
 
 # Data settings that change no batch: where things lie, and how fast they are read.
 _HARMLESS = frozenset({"manifests", "images", "shards", "cache", "workers"})
@@ -87,3 +91,19 @@ def names_of(data: DataSettings) -> dict[str, str]:
     named: dict[str, Any] = {f"file {i}": f"{path.name}, {path.stat().st_size} bytes" for i, path in enumerate(files)}
     settings = {name: value for name, value in asdict(data).items() if name not in _HARMLESS}
     return {name: str(value) for name, value in {**named, **settings}.items()}
+
+
+def names_of_photos(
+    learning: Sequence[TaggedPhoto], checking: Sequence[TaggedPhoto], vocabulary: Vocabulary
+) -> dict[str, str]:
+    """What :func:`names_of` is for manifests: photos with their tags, and the tags of the model that is trained."""
+    thresholds = None if vocabulary.thresholds is None else vocabulary.thresholds.tolist()
+    return {
+        "photos to learn from": _counted(learning, [(photo.path, *photo.tags) for photo in learning]),
+        "photos to check on": _counted(checking, [(photo.path, *photo.tags) for photo in checking]),
+        "tags": _counted(vocabulary.names, [vocabulary.names, thresholds]),
+    }
+
+
+def _counted(values: Sequence[object], plain: object) -> str:
+    return f"{len(values)}, sha256 {json_hash(plain)[:16]}"

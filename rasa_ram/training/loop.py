@@ -13,7 +13,8 @@
     tagger = rasa_ram.load_tagger(report.weights.parent)
 
 ``Trainer(..., resume=True)`` goes on from the newest whole checkpoint in ``out``, exactly; it begins anew if there is
-none. Ctrl-C and SIGTERM end the run after the step, with a checkpoint (``report.interrupted``).
+none. Rates and ``clip_norm`` may be others from there on, which is warned of and kept in the checkpoints. Ctrl-C and
+SIGTERM end the run after the step, with a checkpoint (``report.interrupted``).
 
 Several processes, on one machine or many that share the folder ``out``: ``torchrun --nproc-per-node 8 ...``. Each
 makes its own source, which must know this process's number and their count: ``Processes.join(settings.device)`` tells
@@ -26,16 +27,18 @@ both (``rank``, ``count``).
 from __future__ import annotations
 
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from rasa.errors import ConfigError, TrainingError
+from rasa.errors import ConfigError, RasaWarning, TrainingError
 from rasa_ram.checkpoint import save
 from rasa_ram.data.samples import BatchSource, Samples, reading
 from rasa_ram.modeling.ram import Ram
@@ -45,7 +48,15 @@ from rasa_ram.training.failure import NotFiniteError, save_failed
 from rasa_ram.training.interrupt import Interrupt
 from rasa_ram.training.log import RunLog, StepReport, memory_gib
 from rasa_ram.training.objective import PARTS
-from rasa_ram.training.resume import AVERAGE, checkpoint_tensors, collected, fingerprint, restore
+from rasa_ram.training.resume import (
+    AVERAGE,
+    changes_since,
+    changes_text,
+    checkpoint_tensors,
+    collected,
+    fingerprint,
+    restore,
+)
 from rasa_ram.training.schedule import Schedule
 from rasa_ram.training.settings import RunSettings
 from rasa_ram.training.state import FOLDER as CHECKPOINTS
@@ -56,7 +67,6 @@ from rasa_ram.training.state import (
     own_random_state,
     random_state,
     read_position,
-    require_same_run,
     set_random_state,
     write_checkpoint,
 )
@@ -108,9 +118,11 @@ class Trainer:
         out: The run's folder; made.
         teacher: For RAM and RAM++, if ``settings.parts`` does not leave it out.
         vocabulary: One tag per row of the model, written beside the weights; None writes none.
-        resume: Whether to go on from what ``out`` holds.
+        resume: Whether to go on from what ``out`` holds. While steps are left, the rates and ``clip_norm`` may then be
+            others, and so may settings that change no weight.
         data: What names the data, such as the manifest's sha256; a resumed run must have the same. Its number of
             batches is always compared.
+        begun: Called in the main process alone once nothing speaks against the run, before its first step.
         progress: Called after each step, in the main process alone.
 
     Raises:
@@ -128,6 +140,7 @@ class Trainer:
     vocabulary: Vocabulary | None = None
     resume: bool = False
     data: Mapping[str, str] = field(default_factory=dict)
+    begun: Callable[[], object] | None = None
     progress: Callable[[StepReport], None] | None = None
 
     def __post_init__(self) -> None:
@@ -154,7 +167,10 @@ class Trainer:
             stack.enter_context(recomputing(self.model, enabled=self.settings.gradient_checkpointing))
             stack.callback(self.model.train, self.model.training)
             interrupt = stack.enter_context(Interrupt())
-            return _Run(self, processes).go(interrupt)
+            run = _Run(self, processes)
+            if processes.main and self.begun is not None:
+                self.begun()
+            return run.go(interrupt)
 
 
 class _Run:
@@ -175,6 +191,7 @@ class _Run:
         )
         self.per_epoch = self.settings.steps_per_epoch(len(trainer.source))
         self.steps = self.settings.total_steps(len(trainer.source))
+        self.changes: list[Mapping[str, Any]] = []
         self.step, self.checkpoint = self._resumed()
         self.last: deque[StepReport] = deque(maxlen=LAST_LOSSES)
         self.meter = _Meter()
@@ -216,10 +233,20 @@ class _Run:
         if folder is None:
             return 0, None
         position = read_position(folder)
-        require_same_run(self.fingerprint, position.fingerprint, folder=folder)
+        self._note_changes(position, folder)
         restore(folder, self.model, self.updater.optimizer, self.average)
         set_random_state(position.random[self.processes.rank], self.processes.device)
         return position.step, folder
+
+    def _note_changes(self, position: Position, folder: Path) -> None:
+        left = position.step < self.steps
+        changed = changes_since(position.fingerprint, self.fingerprint, folder=folder, steps_left=left)
+        self.changes = [*position.changes, *({"step": position.step, **one} for one in changed)]
+        if changed and self.processes.main:
+            message = (
+                f"{self.trainer.out} goes on with other settings after step {position.step}: {changes_text(changed)}"
+            )
+            warnings.warn(message, RasaWarning, stacklevel=2)
 
     def _open_log(self, stack: ExitStack) -> RunLog | None:
         if not self.processes.main:
@@ -283,7 +310,7 @@ class _Run:
         saved = save_failed(self.trainer.out, batch, facts, rank=self.processes.rank, last=last)
         return TrainingError(
             f"step {step}: {error}; the weights are as before it, and the batch of {batch.image_paths[0]} lies in "
-            f"{saved}; look at its images, lower the rate or set clip_norm, and resume"
+            f"{saved}; mend its images, or lower the rate or set clip_norm, and resume"
         )
 
     def _save(self) -> Path:
@@ -292,7 +319,7 @@ class _Run:
         states = self.processes.gather_texts(random_state(self.processes.device))
         folder = checkpoint_folder(self.trainer.out, self.step)
         if main:
-            position = Position(step=self.step, fingerprint=self.fingerprint, random=states)
+            position = Position(step=self.step, fingerprint=self.fingerprint, random=states, changes=self.changes)
             write_checkpoint(self.trainer.out, position, files, keep=self.settings.keep)
         self.processes.wait()
         return folder

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from rasa.errors import ConfigError
 from rasa.ops.thresholds import TunedThresholds, tune_thresholds
+from rasa_ram._fingerprint import weights_hash
 from rasa_ram.data.loader import TrainingLoader
 from rasa_ram.data.own_tags import TaggedPhoto, name_to_rows, split_photos, tag_counts, to_records
 from rasa_ram.data.samples import BatchSource
@@ -36,6 +37,7 @@ from rasa_ram.images import ImageFolder
 from rasa_ram.modeling.ram import Ram
 from rasa_ram.tagger import OPEN_THRESHOLD
 from rasa_ram.training.config import DataSettings, ScheduleSettings, recipe_values
+from rasa_ram.training.data_files import names_of, names_of_photos
 from rasa_ram.training.loop import StepReport, Trainer
 from rasa_ram.training.own_tags_report import (
     Checked,
@@ -177,6 +179,7 @@ def fine_tune(  # noqa: PLR0913  (a model is its weights and its vocabulary; pho
         out=out,
         vocabulary=wide.vocabulary,
         resume=resume,
+        data=_names(model, settings) | names_of_photos(learning, checking, wide.vocabulary),
         progress=progress,
     ).run()
     if run.interrupted:
@@ -211,6 +214,12 @@ def _fitting(settings: OwnTagsSettings, model: Ram, *, photos: int) -> OwnTagsSe
     floor = None if schedule.floor is None else schedule.floor * factor
     schedule = replace(schedule, peak=schedule.peak * factor, floor=floor, warmup_start=schedule.warmup_start * factor)
     return replace(settings, data=data, schedule=schedule, run=replace(run, parts=(), weight_decay=decay))
+
+
+def _names(model: Ram, settings: OwnTagsSettings) -> dict[str, str]:
+    """What must be the same when a run goes on, besides the photos, their tags and what the trainer compares itself."""
+    choices = {name: str(getattr(settings, name)) for name in ("learn", "keep_old", "complete", "validation")}
+    return {**names_of(settings.data), **choices, "model": weights_hash(model)}
 
 
 def _widened(

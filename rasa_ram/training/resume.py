@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from rasa.errors import CheckpointError
+from rasa.errors import CheckpointError, ConfigError
 from rasa_ram._files import config_to_json
 from rasa_ram.modeling.ram import Ram
 from rasa_ram.training.distributed import Processes, fill_from, whole
@@ -23,6 +23,8 @@ from rasa_ram.training.settings import RunSettings
 from rasa_ram.training.state import read_tensors
 
 WEIGHTS, OPTIMIZER, AVERAGE = "weights", "optimizer", "average"
+# Beginnings of keys that may change on resume: else a loss that is not finite would be met again, step by step alike.
+CHANGEABLE = ("schedule.", "settings.clip_norm")
 
 
 def fingerprint(
@@ -42,11 +44,43 @@ def fingerprint(
         "model": json.loads(config_to_json(model.config)),
         "trained_parameters": hashlib.sha256(trained.encode()).hexdigest()[:16],
         "settings": settings.fingerprint() | {"device": processes.device.type},
-        "schedule": {"decay": type(schedule.decay).__name__, **asdict(schedule)},
+        "schedule": asdict(schedule),
         "processes": processes.count,
         "data": dict(data),
     }
     return dict(json.loads(json.dumps(values)))  # tuples become lists, as they will be when read
+
+
+def changes_since(
+    then: Mapping[str, Any], now: Mapping[str, Any], *, folder: Path, steps_left: bool
+) -> list[dict[str, Any]]:
+    """Compare a run with that of a checkpoint: what differs, of what may, each as ``key``, ``was`` and ``is``.
+
+    Args:
+        then: Fingerprint in the checkpoint.
+        now: Fingerprint of the run that goes on.
+        folder: The checkpoint's, for the message.
+        steps_left: Whether a change still has an effect; without, none is allowed.
+
+    Raises:
+        ConfigError: If the model, the data or a setting differs that must not; the message lists what.
+    """
+    old, new = dict(_flat(then)), dict(_flat(now))
+    keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    changed = [{"key": key, "was": old.get(key), "is": new.get(key)} for key in keys]
+    allowed = CHANGEABLE if steps_left else ()
+    refused = [change for change in changed if not str(change["key"]).startswith(allowed)]
+    if refused:
+        raise ConfigError(
+            f"cannot resume from {folder}: {changes_text(refused)}; set them back, or train in another folder"
+        )
+    return changed
+
+
+def changes_text(changes: Sequence[Mapping[str, Any]]) -> str:
+    """The first eight of some changes for a message, and how many more there are."""
+    listed = "; ".join(f"{one['key']} was {one['was']!r} and is {one['is']!r}" for one in changes[:8])
+    return f"{listed}; and {len(changes) - 8} more" if len(changes) > 8 else listed
 
 
 def checkpoint_tensors(
@@ -93,6 +127,14 @@ def restore(folder: Path, model: Ram, optimizer: Optimizer, average: MovingAvera
     if average is not None:
         shadows = read_tensors(folder, AVERAGE)
         average.load({name: _expect(shadows, name, shadow, folder) for name, shadow in average.weights.items()})
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _optimizer_tensors(model: Ram, optimizer: Optimizer) -> dict[str, Tensor]:

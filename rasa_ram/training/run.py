@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,9 +53,7 @@ class Training:
     main: bool
 
     def run(self) -> RunReport:
-        """Write the recipe into the run's folder and train; see :meth:`Trainer.run`."""
-        if self.main:
-            write_recipe(self.config, self.trainer.out)
+        """Train, the recipe beside what comes of it; see :meth:`Trainer.run`."""
         try:
             return self.trainer.run()
         finally:
@@ -118,6 +117,8 @@ def prepare(
         vocabulary=start.vocabulary,
         resume=resume,
         data=names_of(config.data),
+        # A resume that is refused must leave the run's own recipe as it is.
+        begun=partial(write_recipe, config, out),
         progress=progress,
     )
     return Training(config=config, start=start, source=source, trainer=trainer, main=processes.main)

@@ -31,7 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rasa.errors import CheckpointError, ConfigError, OutputError, RasaWarning
+from rasa.errors import CheckpointError, OutputError, RasaWarning
 
 SCHEMA = "rasa-ram-training/1"
 FOLDER = "checkpoints"
@@ -47,11 +47,13 @@ class Position:
         step: Steps done.
         fingerprint: What the run is: settings, model, data; of plain JSON values.
         random: Random states, one text per process.
+        changes: What a resume changed, in order: ``step`` reached, ``key`` of the fingerprint, ``was``, ``is``.
     """
 
     step: int
     fingerprint: Mapping[str, Any]
     random: Sequence[str]
+    changes: Sequence[Mapping[str, Any]] = ()
 
 
 def write_checkpoint(out: Path, position: Position, files: Mapping[str, Mapping[str, Tensor]], *, keep: int) -> Path:
@@ -78,7 +80,7 @@ def write_checkpoint(out: Path, position: Position, files: Mapping[str, Mapping[
             save_file(dict(tensors), part / f"{name}.safetensors")
         sums = {path.name: _settled(path) for path in sorted(part.iterdir())}
         content = {"schema": SCHEMA, "step": position.step, "fingerprint": dict(position.fingerprint)}
-        content |= {"random": list(position.random), "sha256": sums}
+        content |= {"random": list(position.random), "changes": list(position.changes), "sha256": sums}
         (part / POSITION).write_text(json.dumps(content), encoding="utf-8")
         _settled(part / POSITION)
         _sync(part)
@@ -120,7 +122,8 @@ def read_position(folder: Path) -> Position:
         CheckpointError: If the file is damaged.
     """
     content = _content(folder)
-    return Position(step=content["step"], fingerprint=content["fingerprint"], random=content["random"])
+    values = {name: content[name] for name in ("step", "fingerprint", "random")}
+    return Position(**values, changes=content.get("changes", []))
 
 
 def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
@@ -134,20 +137,6 @@ def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
         return dict(load_file(path))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot read {path} ({error}); remove {folder} to resume from an older one") from error
-
-
-def require_same_run(now: Mapping[str, Any], then: Mapping[str, Any], *, folder: Path) -> None:
-    """Refuse to go on with another model, other data or other settings than those of a checkpoint.
-
-    Raises:
-        ConfigError: If anything differs; the message lists what.
-    """
-    old, new = dict(_flat(then)), dict(_flat(now))
-    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    if changed:
-        listed = "; ".join(f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in changed[:8])
-        more = f"; and {len(changed) - 8} more" if len(changed) > 8 else ""
-        raise ConfigError(f"cannot resume from {folder}: {listed}{more}; set them back, or train in another folder")
 
 
 def random_state(device: torch.device) -> str:
@@ -229,14 +218,6 @@ def _content(folder: Path) -> dict[str, Any]:
             f"{folder} is no checkpoint of a training: {POSITION} does not hold what {SCHEMA} promises"
         )
     return dict(content)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _settled(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -79,7 +79,7 @@ def widen(
     known = name_to_rows(vocabulary)
     asked = [row for tag in tags for row in known.get(tag, ())]
     old = list(range(len(vocabulary))) if keep_old else list(dict.fromkeys(asked))
-    new = [tag for tag in tags if tag not in known]
+    new = new_tags(tags, vocabulary)
     rows = np.array([*old, *[-1] * len(new)], np.int64)
     vision = model.config.vision if drop_path is None else replace(model.config.vision, drop_path=drop_path)
     config = replace(model.config, num_tags=len(rows), vision=vision)
@@ -89,6 +89,12 @@ def widen(
     kind = str(one.dtype).removeprefix("torch.")
     widened = fill(lambda: build(config), state, aliases=our_aliases(config), device=str(one.device), dtype=kind)
     return Widened(widened.eval(), _vocabulary(vocabulary, old, new), rows)
+
+
+def new_tags(tags: Iterable[str], vocabulary: Vocabulary) -> list[str]:
+    """Those of ``tags`` that are neither a name nor a synonym in ``vocabulary``."""
+    known = name_to_rows(vocabulary)
+    return [tag for tag in tags if tag not in known]
 
 
 def _rows(model: Ram, state: Mapping[str, Tensor], rows: Tensor, vectors: Tensor | None) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ class Known:
         images: How many the papers measured on; None if that is free.
         labels: How its text files label images, for the reader ``lists``.
         notes: Sentences that results carry along.
+        same_as: The benchmark that has the same images and classes, labelled otherwise; tables show both as this one.
     """
 
     reader: Reader
@@ -34,13 +35,21 @@ class Known:
     images: int | None
     labels: Labels = "names"
     notes: tuple[str, ...] = ()
+    same_as: str | None = None
 
 
 _OWN_WORDS = "our protocol: which words stand for a class is our choice; the paper's mapping is not published"
 _REAL_50000 = "the published file has 50,000 images, the paper measured on 5,000 that it does not list"
 BENCHMARKS: Mapping[str, Known] = {
     "openimages-common-214": Known("lists", 214, 57224),
-    "openimages-common-214-ids": Known("lists", 214, 57224, "ids", ("classes are rows of Tag2Text's label table",)),
+    "openimages-common-214-ids": Known(
+        "lists",
+        214,
+        57224,
+        "ids",
+        ("classes are rows of Tag2Text's label table",),
+        same_as="openimages-common-214",
+    ),
     "openimages-rare-200": Known("lists", 200, 21991, notes=("RAM++ calls this set OpenImages-uncommon",)),
     "hico-600": Known("lists", 600, 9658, "places", ("underscores of the published names are asked for as spaces",)),
     "imagenet-multi": Known("lists", 1000, 50000, "places", (_REAL_50000,)),

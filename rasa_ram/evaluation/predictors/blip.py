@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from transformers import AutoTokenizer, BlipForImageTextRetrieval, BlipImageProc
 from rasa.arrays import FloatArray
 from rasa.errors import InputError, WeightsError
 from rasa.types import Image
+from rasa_ram._fingerprint import json_hash, weights_hash
 from rasa_ram.evaluation.benchmarks.benchmark import Benchmark
 from rasa_ram.evaluation.predictors.asked import Asked
 
@@ -76,10 +78,19 @@ class BlipPredictor:
         return self._asked.spread(found.float().cpu().numpy())
 
     def describe(self) -> Mapping[str, Any]:
-        """Name, prompt and how many classes are matched."""
+        """Name, prompt, how many classes are matched, and hashes of all that comes from the model's folder."""
         name = str(getattr(self._model.config, "_name_or_path", "") or "blip")
         top = {"top_k": self._top_k} if self._mode == "itm" else {}
-        return {"model": f"blip-{self._mode}", "checkpoint": name, "prompt": PROMPT, **top}
+        return {"model": f"blip-{self._mode}", "checkpoint": name, "prompt": PROMPT, **top, **self._hashes}
+
+    @cached_property
+    def _hashes(self) -> Mapping[str, str]:
+        settings = [self._model.config.to_json_string(), self._processor.to_json_string()]
+        return {
+            "weights": weights_hash(self._model),
+            "settings": json_hash(settings),
+            "tokens": json_hash([self._ids.tolist(), self._mask.tolist()]),
+        }
 
     @property
     def _device(self) -> Any:

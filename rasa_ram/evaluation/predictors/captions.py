@@ -10,8 +10,10 @@ import numpy as np
 
 from rasa.arrays import FloatArray
 from rasa.types import Image
+from rasa_ram._fingerprint import json_hash
 from rasa_ram.evaluation.benchmarks.benchmark import Benchmark
 from rasa_ram.evaluation.predictors.asked import places_of_words
+from rasa_ram.evaluation.predictors.told import told
 
 Parse = Callable[[str], Iterable[str]]
 
@@ -35,6 +37,7 @@ class WordParser:
 
     def __init__(self, words: Iterable[str]) -> None:
         ordered = sorted({word.casefold() for word in words}, key=lambda word: (-len(word), word))
+        self._words = ordered
         self._pattern = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, ordered))})(?:e?s)?(?!\w)") if ordered else None
 
     def __call__(self, caption: str) -> list[str]:
@@ -43,6 +46,10 @@ class WordParser:
             return []
         return [match[1] for match in self._pattern.finditer(caption.casefold())]
 
+    def describe(self) -> Mapping[str, Any]:
+        """Hash of the words."""
+        return {"words": json_hash(self._words)}
+
 
 class CaptionPredictor:
     """A captioner by the classes that its captions name: 1 or 0, so precision and recall are what counts.
@@ -50,8 +57,9 @@ class CaptionPredictor:
     Args:
         captioner: Any captioner.
         benchmark: Gives the words of the classes.
-        name: Of the model.
+        name: Of the model; a cache of scores knows one without ``describe`` by this alone.
         parse: From a caption to words or tags; a :class:`WordParser` of the benchmark's words unless given.
+            A cache knows one without ``describe`` by its qualified name alone.
     """
 
     def __init__(self, captioner: Captioner, benchmark: Benchmark, *, name: str, parse: Parse | None = None) -> None:
@@ -69,5 +77,6 @@ class CaptionPredictor:
         return scores
 
     def describe(self) -> Mapping[str, Any]:
-        """Name and parser."""
-        return {"model": self._name, "parser": getattr(self._parse, "__name__", type(self._parse).__name__)}
+        """Name, and what captioner and parser say of themselves."""
+        parser = {"name": getattr(self._parse, "__qualname__", type(self._parse).__qualname__), **told(self._parse)}
+        return {"model": self._name, **told(self._captioner), "parser": parser}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle  # for its error class; nothing is unpickled here
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from rasa.arrays import FloatArray
 from rasa.errors import WeightsError
 from rasa.types import Image
 from rasa.weights import fetch
+from rasa_ram._fingerprint import json_hash, weights_hash
 from rasa_ram.evaluation.benchmarks.benchmark import Benchmark
 from rasa_ram.evaluation.predictors.asked import Asked
 from rasa_ram.label_cache import encode_labels
@@ -48,11 +50,11 @@ class ClipPredictor:
         name: str = "clip-vit-b-16",
         descriptions: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        described = descriptions or {}
         self._model, self._transform, self._name = model.eval(), transform, name
-        self._asked, self._identity, self._described = Asked.of(benchmark.asked), encoder.identity, len(described)
+        self._asked, self._identity = Asked.of(benchmark.asked), encoder.identity
+        self._described = {word: list(texts) for word, texts in (descriptions or {}).items()}
         self._labels = encode_labels(
-            encoder, self._asked.words, texts_of=lambda word: described.get(word) or encoder.prompts(word)
+            encoder, self._asked.words, texts_of=lambda word: self._described.get(word) or encoder.prompts(word)
         )
 
     def scores(self, images: Sequence[Image]) -> FloatArray:
@@ -65,8 +67,18 @@ class ClipPredictor:
         return self._asked.spread(unit @ self._labels.T)
 
     def describe(self) -> Mapping[str, Any]:
-        """Name, the text tower's identity and how many classes are described by sentences."""
-        return {"model": self._name, "text_encoder": self._identity, "described": self._described}
+        """Name, hash of the weights, the text tower's identity, and how many classes which sentences describe."""
+        return {
+            "model": self._name,
+            "weights": self._weights,
+            "text_encoder": self._identity,
+            "described": len(self._described),
+            "descriptions": json_hash(self._described),
+        }
+
+    @cached_property
+    def _weights(self) -> str:
+        return weights_hash(self._model)
 
 
 def load_clip(

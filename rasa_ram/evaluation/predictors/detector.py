@@ -9,10 +9,11 @@ import numpy as np
 
 from rasa.arrays import FloatArray
 from rasa.errors import InputError
-from rasa.protocols import Described, Detector
+from rasa.protocols import Detector
 from rasa.types import Image
 from rasa_ram.evaluation.benchmarks.benchmark import Benchmark
 from rasa_ram.evaluation.predictors.asked import Asked
+from rasa_ram.evaluation.predictors.told import told
 
 
 class DetectorPredictor:
@@ -23,7 +24,7 @@ class DetectorPredictor:
     Args:
         detector: Any :class:`rasa.protocols.Detector`.
         benchmark: Gives the words that are asked for.
-        name: Of the model.
+        name: Of the model; a cache of scores knows one without ``describe`` by this alone.
         at_once: Words of one question; a text encoder reads only so many, and each detector mixes them up sooner.
 
     Raises:
@@ -52,5 +53,4 @@ class DetectorPredictor:
 
     def describe(self) -> Mapping[str, Any]:
         """Name, words at once, and what the detector says of itself."""
-        own = {"description": dict(self._detector.describe())} if isinstance(self._detector, Described) else {}
-        return {"model": self._name, "at_once": self._at_once, **own}
+        return {"model": self._name, "at_once": self._at_once, **told(self._detector)}

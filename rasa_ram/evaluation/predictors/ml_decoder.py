@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle  # for its error class; nothing is unpickled here
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from rasa.arrays import FloatArray
 from rasa.errors import CheckpointError, InputError
 from rasa.types import Image
+from rasa_ram._fingerprint import json_hash, weights_hash
 from rasa_ram.evaluation.benchmarks.benchmark import Benchmark
 from rasa_ram.evaluation.benchmarks.class_words import prefer
 
@@ -134,7 +136,7 @@ class MlDecoderPredictor:
         self._columns = [(column, place) for column, place in enumerate(found) if place is not None]
         if not self._columns:
             raise InputError(f"none of the classes of {benchmark.name} is among the model's {len(classes)}")
-        self._count = len(benchmark.classes)
+        self._count, self._classes = len(benchmark.classes), tuple(classes)
         self.thresholds: FloatArray | None = np.full(self._count, threshold, np.float32)
 
     def scores(self, images: Sequence[Image]) -> FloatArray:
@@ -153,8 +155,13 @@ class MlDecoderPredictor:
         return scores
 
     def describe(self) -> Mapping[str, Any]:
-        """Name, size and how many classes are the model's own."""
-        return {"model": self._name, "image_size": self._size, "own_classes": len(self._columns)}
+        """Name, size, how many classes are the model's own, and hashes of its weights and of its classes."""
+        told = {"model": self._name, "image_size": self._size, "own_classes": len(self._columns)}
+        return told | {"weights": self._weights, "classes": json_hash(self._classes)}
+
+    @cached_property
+    def _weights(self) -> str:
+        return weights_hash(self._model)
 
 
 def convert_head(state: Mapping[str, Tensor], prefix: str = "head.") -> dict[str, Tensor]:

@@ -9,11 +9,12 @@ import numpy as np
 
 from rasa.arrays import FloatArray
 from rasa.errors import InputError
-from rasa.protocols import Described, Tagger
+from rasa.protocols import Tagger
 from rasa.types import Image
 from rasa_ram.evaluation.benchmarks.benchmark import Benchmark
 from rasa_ram.evaluation.benchmarks.class_words import prefer
 from rasa_ram.evaluation.predictors.asked import Asked, places_of_words
+from rasa_ram.evaluation.predictors.told import told
 from rasa_ram.tagger import OPEN_THRESHOLD, THRESHOLD, RamTagger
 
 if TYPE_CHECKING:  # open_clip is needed for tags outside the vocabulary alone
@@ -31,7 +32,7 @@ class TaggerPredictor:
     Args:
         tagger: Any :class:`rasa.protocols.Tagger`.
         benchmark: Its words are looked up among the tags, whatever their case.
-        name: Of the model.
+        name: Of the model; a cache of scores knows one without ``describe`` by this alone.
     """
 
     thresholds: FloatArray | None = None
@@ -51,7 +52,7 @@ class TaggerPredictor:
 
     def describe(self) -> Mapping[str, Any]:
         """Name, and what the tagger says of itself."""
-        return {"model": self._name, **_told(self._tagger)}
+        return {"model": self._name, **told(self._tagger)}
 
 
 class RamPredictor:
@@ -133,7 +134,3 @@ def _closed_rows(tagger: RamTagger, benchmark: Benchmark) -> list[list[int]]:
         count = f"{len(missing_words)} of {len(words)} classes of {benchmark.name}"
         raise InputError(f"{count} are not in the vocabulary, such as {missing_words[0]!r}; evaluate as an open set")
     return [table.positions([word]) for word in words]
-
-
-def _told(model: object) -> Mapping[str, Any]:
-    return {"description": dict(model.describe())} if isinstance(model, Described) else {}

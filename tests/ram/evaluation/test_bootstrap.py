@@ -33,6 +33,16 @@ def test_different_images_with_equal_scores_share_the_last_rank(seed, images, le
     np.testing.assert_allclose(once, average_precision(scores, truth, ties="together"), rtol=1e-9)
 
 
+def test_the_originals_order_of_equal_scores_is_that_of_repeated_images():
+    random = np.random.default_rng(5)
+    scores, truth = random.integers(0, 4, (40, 3)).astype(float), random.random((40, 3)) < 0.4
+    weights = resample(40, resamples=9, seed=3)
+    values = weighted_average_precision(scores, truth, weights, ties="published")
+    for weight, row in zip(weights, values, strict=True):
+        repeated = average_precision(np.repeat(scores, weight, 0), np.repeat(truth, weight, 0))
+        np.testing.assert_allclose(row, repeated, rtol=1e-9)
+
+
 def test_ties_with_weights_are_scikit_learns():
     random = np.random.default_rng(3)
     # Every score comes at least twice: there, a copy of an image is one more image with the same score.
@@ -60,6 +70,7 @@ def figures_of(scores, truth):
     found = precision_recall(at_thresholds(scores, 1.0), truth)
     return {
         "map": mean_average_precision(scores, truth),
+        "published_map": mean_average_precision(scores, truth, no_positives="zero"),
         "class_precision": found.class_precision,
         "class_recall": found.class_recall,
         "overall_precision": found.overall_precision,
@@ -86,13 +97,16 @@ def test_the_seed_decides():
     scores, truth = made(np.random.default_rng(0), 80)
     one, again, other = (intervals(scores, truth, None, resamples=50, seed=seed) for seed in (1, 1, 2))
     assert one == again != other
-    assert list(one) == ["map"]
+    assert list(one) == ["map", "published_map"]
 
 
-def test_classes_without_positives_are_left_out():
+def test_classes_without_positives_are_left_out_of_ours_and_count_0_in_the_originals():
     scores, truth = made(np.random.default_rng(0), 80)
     truth[:, 2] = False
-    assert intervals(scores, truth, None, resamples=50) == intervals(scores[:, :2], truth[:, :2], None, resamples=50)
+    whole, rest = (intervals(scores[:, :n], truth[:, :n], None, resamples=50) for n in (3, 2))
+    assert whole["map"] == rest["map"] == rest["published_map"]
+    assert whole["published_map"].low == pytest.approx(rest["map"].low * 2 / 3)
+    assert whole["published_map"].high == pytest.approx(rest["map"].high * 2 / 3)
     nothing = intervals(scores, np.zeros_like(truth), None, resamples=5)["map"]
     assert np.isnan([nothing.low, nothing.high]).all()
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
@@ -15,8 +16,11 @@ from rasa.io.images import to_image
 from rasa_ram.checkpoint import save
 from rasa_ram.cli import app
 from rasa_ram.evaluation.benchmark_images import BenchmarkImages
+from rasa_ram.evaluation.benchmarks.benchmark import Benchmark
+from rasa_ram.evaluation.benchmarks.known import BENCHMARKS
 from rasa_ram.evaluation.bootstrap import Interval
 from rasa_ram.evaluation.evaluation import Evaluation, read_evaluation
+from rasa_ram.evaluation.harness import Measure, evaluate_scores
 from rasa_ram.evaluation.metrics import mean_average_precision
 from rasa_ram.evaluation.tables import _tables, compare, to_markdown
 from rasa_ram.tagger import RamTagger
@@ -164,7 +168,9 @@ def result_of(model, benchmark, value, **settings):
 
 
 def test_published_figures_stand_beside_measured_ones():
-    measured = result_of("ram-swin-l.14m", "openimages-common-214", 0.8642, intervals={"map": Interval(0.861, 0.868)})
+    measured = result_of(
+        "ram-swin-l.14m", "openimages-common-214", 0.8642, intervals={"published_map": Interval(0.861, 0.868)}
+    )
     own = result_of("my-tagger", "coco-80", 0.5, skipped=2)
     second, third, plus = compare([measured, own])
     assert (second.name, third.name, plus.name) == ("ram-2", "ram-3", "ram-plus-2")
@@ -180,6 +186,32 @@ def test_published_figures_stand_beside_measured_ones():
     assert "my-tagger" not in [row[0] for row in plus.rows]
     text = to_markdown(second)
     assert r"| RAM-14M | 86.9 \| not run | 86.5 \| 86.4 [86.1, 86.8] |" in text
+
+
+def test_the_interval_of_a_table_is_that_of_the_figure_it_prints():
+    random = np.random.default_rng(0)
+    truth = random.random((400, 5)) < 0.3
+    truth[:, 3:] = False  # the original counts these as 0: its figure is 3/5 of ours
+    scores = np.round(random.random(truth.shape) + truth, 1)  # with many equal scores
+    benchmark = Benchmark("coco-80", tuple(map(str, range(400))), tuple("abcde"), truth)
+    result = evaluate_scores(scores, benchmark, described={"model": "mine"}, measure=Measure(resamples=200))
+    own = dict(zip(compare([result])[0].columns, compare([result])[0].rows[-1], strict=True))["COCO-80"]
+    found = re.fullmatch(r"- \| (\d+\.\d) \[(\d+\.\d), (\d+\.\d)\]", own)
+    assert found, own
+    figure, low, high = map(float, found.groups())
+    assert low < figure < high
+    assert figure == pytest.approx(100 * result.published["map"], abs=0.06)
+    assert high < 100 * result.intervals["map"].low
+    done = replace(result, intervals={"map": result.intervals["map"]})  # a result of before
+    assert f"- | {figure}" in compare([done])[0].rows[-1]
+
+
+def test_tag2texts_result_by_ids_fills_its_cell():
+    measured = result_of("tag2text-swin-b.14m", "openimages-common-214-ids", 0.83)
+    for table in compare([measured])[:1]:
+        cells = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+        assert cells["Tag2Text-14M"]["OpenImages-common"] == "83.4 | 83.0"
+    assert {known.same_as for known in BENCHMARKS.values()} <= {None, *BENCHMARKS}
 
 
 def test_the_transcribed_tables_are_whole():

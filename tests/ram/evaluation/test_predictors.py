@@ -1,6 +1,8 @@
 """Predictors: RAM's family, CLIP, BLIP, detectors, ML-Decoder, captioners and files, on tiny random models."""
 
+import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import open_clip
@@ -18,8 +20,12 @@ from rasa.adapters.grounding_dino.preprocess import Limits
 from rasa.errors import CheckpointError, FormatError, InputError, RasaWarning
 from rasa.testing import sample_images
 from rasa.types import Image, Tags
+from rasa_ram.builders import build
+from rasa_ram.captioner import load_captioner
+from rasa_ram.checkpoint import save
+from rasa_ram.config import TextConfig
 from rasa_ram.evaluation.benchmarks.benchmark import Benchmark
-from rasa_ram.evaluation.harness import Predictor
+from rasa_ram.evaluation.harness import Predictor, score_images
 from rasa_ram.evaluation.predictors.blip import PROMPT, BlipPredictor, load_blip
 from rasa_ram.evaluation.predictors.captions import CaptionPredictor, WordParser
 from rasa_ram.evaluation.predictors.clip import ClipPredictor
@@ -35,6 +41,7 @@ from rasa_ram.evaluation.predictors.predictions_file import read_predictions
 from rasa_ram.evaluation.predictors.taggers import RamPredictor, TaggerPredictor
 from rasa_ram.tagger import RamTagger
 from rasa_ram.text_encoder import OpenClipTextEncoder
+from rasa_ram.tokenizer import CaptionTokenizer
 from rasa_ram.vocabulary import Vocabulary
 from tests.adapters.tiny import tiny_grounding_dino, tiny_vocabulary
 from tests.ram.hash_encoder import HashEncoder
@@ -393,6 +400,86 @@ def test_the_longest_word_counts():
     parse = WordParser(["tennis", "tennis racket", "table", "table tennis"])
     assert parse("A tennis racket on a table, then table tennis.") == ["tennis racket", "table", "table tennis"]
     assert WordParser([])("anything") == []
+
+
+# What the cache knows them by
+
+
+def assert_has_its_own_scores(one, other, benchmark, tmp_path):
+    """Scores of ``other`` are its own where those of ``one`` were kept before, and are found again."""
+    images = dict(zip(benchmark.images, IMAGES, strict=False))
+    first, second = (score_images(p, benchmark, images=images.get, cache=tmp_path / "scores") for p in (one, other))
+    expected = score_images(other, benchmark, images=images.get)
+    np.testing.assert_allclose(second, expected, atol=1e-5)
+    assert np.abs(first - expected).max() > 1e-3
+    assert one.describe() == one.describe()
+    assert len([*(tmp_path / "scores").iterdir()]) == 2
+
+
+def test_the_image_tower_and_the_sentences_of_clip_tell_its_scores_apart(clip, tmp_path):
+    model, transform, tokenizer = clip
+    tuned, benchmark = copy.deepcopy(model), benchmark_of("cat", "dog")
+    tuned.visual.proj.data = tuned.visual.proj.data.flip(1)
+
+    def predictor(used, *texts):
+        encoder = OpenClipTextEncoder(used, tokenizer)
+        return ClipPredictor(used, transform, encoder, benchmark, name="tiny", descriptions={"cat": texts})
+
+    one = predictor(model, "soft", "it purrs")
+    assert_has_its_own_scores(one, predictor(tuned, "soft", "it purrs"), benchmark, tmp_path / "a")
+    assert_has_its_own_scores(one, predictor(model, "wet", "it barks"), benchmark, tmp_path / "b")
+    assert one.describe() == predictor(copy.deepcopy(model), "soft", "it purrs").describe()
+
+
+def test_the_weights_of_blip_tell_its_scores_apart_in_one_folder(tmp_path):
+    benchmark, folder = benchmark_of(*CLASSES), save_tiny_blip(tmp_path / "blip")
+    one = load_blip(benchmark, folder)
+    assert one.describe() == load_blip(benchmark, folder).describe()
+    model = BlipForImageTextRetrieval.from_pretrained(folder)
+    model.vision_proj.weight.data = model.vision_proj.weight.data.flip(0)
+    model.save_pretrained(folder)
+    assert_has_its_own_scores(one, load_blip(benchmark, folder), benchmark, tmp_path)
+
+
+def test_the_weights_and_the_classes_of_ml_decoder_tell_its_scores_apart(tmp_path):
+    benchmark, names = benchmark_of("cat", "dog"), ["cat", "dog", *(f"class {i}" for i in range(21))]
+    head, networks = convert_head(published_head()), []
+    for sign in (1, 1, -1):
+        network = MlDecoder(FirstFeatures(), MlDecoderHead(24, 23, groups=5, width=16))
+        network.head.load_state_dict({**head, "weight": sign * head["weight"]})
+        networks.append(network)
+    one, same, other = (MlDecoderPredictor(network, names, benchmark, image_size=8) for network in networks)
+    assert one.describe() == same.describe()
+    assert_has_its_own_scores(one, other, benchmark, tmp_path / "a")
+    swapped = MlDecoderPredictor(networks[0], ["dog", "cat", *names[2:]], benchmark, image_size=8)
+    assert_has_its_own_scores(one, swapped, benchmark, tmp_path / "b")
+
+
+class FirstFeatures(torch.nn.Module):
+    """A backbone whose 24 channels are eight times the colours."""
+
+    def forward_features(self, pixels):
+        return pixels.repeat(1, 8, 1, 1)
+
+
+def test_the_weights_of_the_captioner_and_the_words_of_the_parser_tell_captions_apart(tmp_path):
+    words = ["a", "cat", "dog", "picture", "of", "|"]
+    tokenizer = CaptionTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words])
+    text = TextConfig(vocab_size=13, width=24, layers=3, heads=4, intermediate=48, max_positions=48)
+    benchmark = benchmark_of("cat", "dog")
+
+    def predictor(seed, parse=None):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = build(replace(tiny_model("tag2text").config, text=text))
+        folder = tmp_path / str(seed) / "model"
+        save(model, folder, VOCABULARY)
+        return CaptionPredictor(load_captioner(folder, tokenizer=tokenizer), benchmark, name="made", parse=parse)
+
+    told = [json.dumps(predictor(seed, parse).describe(), sort_keys=True)
+            for seed, parse in ((5, None), (5, None), (6, None), (5, WordParser(["cat"])), (5, str.split))]  # fmt: skip
+    assert told[0] == told[1]
+    assert len(set(told)) == 4
 
 
 # Files of predictions

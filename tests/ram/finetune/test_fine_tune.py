@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from rasa.errors import ConfigError
+from rasa.errors import ConfigError, WeightsError
 from rasa.types import Image
 from rasa_ram.checkpoint import save
 from rasa_ram.cli.finetune import app
@@ -46,10 +46,12 @@ def photos(tmp_path_factory):
     return folder
 
 
-def tune(model, photos, out, *overrides, encoder=None, **options):
+def tune(model, photos, out, *overrides, table=None, resume=False, **options):
     settings = own_tags_settings((*FAST, *overrides), **options)
-    tagged = read_tagged_photos(photos)
-    return fine_tune(model, VOCABULARY, tagged, photos, encoder=encoder or HashEncoder(), settings=settings, out=out)
+    tagged = read_tagged_photos(table or photos)
+    return fine_tune(
+        model, VOCABULARY, tagged, photos, encoder=HashEncoder(), settings=settings, out=out, resume=resume
+    )
 
 
 @pytest.mark.filterwarnings("ignore::rasa.errors.RasaWarning")
@@ -106,6 +108,38 @@ def test_all_learns_the_image_encoder_too(photos, tmp_path):
     assert not torch.equal(tuned, model.state_dict()[first])
 
 
+@pytest.mark.filterwarnings("ignore::rasa.errors.RasaWarning")
+def test_a_fine_tuning_is_resumed_to_the_same_weights_and_on_nothing_else(photos, tmp_path):
+    tune(tiny_model(), photos, tmp_path / "run", "run.epochs=2", "run.max_steps=3")
+
+    def resumed(*overrides, model=None, **options):
+        return tune(model or tiny_model(), photos, tmp_path / "run", "run.epochs=2", *overrides, resume=True, **options)
+
+    other = tmp_path / "other.csv"
+    names = sorted(path.name for path in photos.glob("*.png"))
+    renamed = {"crimson": "zebra", "teal": "yak"}
+    rows = [f"{name},{renamed[name.split('-')[0]]}{'|sky' if n % 4 == 0 else ''}" for n, name in enumerate(names)]
+    other.write_text("\n".join(["image,tags", *rows]), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"cannot resume .*data.photos to learn from was '\d+, .*data.tags was '14, "):
+        resumed(table=other)
+    with pytest.raises(ConfigError, match=r"data.complete was 'False' and is 'True'; set them back"):
+        resumed(complete=True)
+    with pytest.raises(ConfigError, match=r"data.learn was 'head' and is 'vectors'"):
+        resumed(learn="vectors")
+    with pytest.raises(ConfigError, match=r"data.photos to check on .* data.validation was '0.2' and is '0.3'"):
+        resumed(validation=0.3)
+    with pytest.raises(ConfigError, match=r"data.order was"):
+        resumed("data.order='shuffled'")
+    changed = tiny_model()
+    changed.fc.bias.data += 1e-3
+    with pytest.raises(ConfigError, match=r"data.model was"):
+        resumed(model=changed)
+    resumed()
+    tune(tiny_model(), photos, tmp_path / "once", "run.epochs=2")
+    files = [tmp_path / run / "model.safetensors" for run in ("run", "once")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_settings_are_checked():
     assert own_tags_settings().run.parts == ()
     with pytest.raises(ConfigError, match=r"validation must be in \[0, 1\), got 1"):
@@ -133,7 +167,29 @@ def test_the_command(photos, tmp_path, monkeypatch):
     assert "crimson (new)" in done.stdout
     assert "photos that could not be read: 1, such as crimson-9.png" in done.stderr
     assert done.stdout.splitlines()[-1] == str(tmp_path / "mine")
+    known = CliRunner().invoke(app, [*command, "--text-encoder", "bert"])
+    assert (known.exit_code, "--text-encoder must be clip or minilm, got bert" in known.output) == (2, True)
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 1
     assert isinstance(again.exception, ConfigError)
     assert "resume" in str(again.exception)
+
+
+@pytest.mark.filterwarnings("ignore::rasa.errors.RasaWarning")
+def test_the_command_fetches_no_text_encoder_where_every_tag_is_known(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("RASA_OFFLINE", "1")
+    monkeypatch.setenv("RASA_CACHE", str(tmp_path / "cache"))
+    save(tiny_model(), tmp_path / "model", VOCABULARY)
+    for name, old in (("cat", "crimson"), ("dog", "teal")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for n in range(4):
+            (tmp_path / "photos" / name / f"{n}.png").write_bytes((photos / f"{old}-{n}.png").read_bytes())
+    overrides = [argument for key in (*FAST, "run.epochs=1") for argument in ("--set", key)]
+    command = ["--model", str(tmp_path / "model"), "--out", str(tmp_path / "mine"), *overrides]
+    done = CliRunner().invoke(app, [str(tmp_path / "photos"), *command])
+    assert done.exit_code == 0, done.output
+    assert load_tagger(tmp_path / "mine").vocabulary.names == NAMES
+    (tmp_path / "photos" / "dog").rename(tmp_path / "photos" / "zebra")
+    new = CliRunner().invoke(app, [str(tmp_path / "photos"), *command])
+    assert isinstance(new.exception, WeightsError)
+    assert "clip-vit-b-16.openai" in str(new.exception)

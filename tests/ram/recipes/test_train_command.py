@@ -119,6 +119,34 @@ def test_a_run_on_other_data_settings_is_not_resumed(rasa_ram, trained, tiny):
     assert "max_words" in done.stderr
 
 
+def test_a_resume_that_is_refused_leaves_the_runs_recipe_as_it_is(rasa_ram, tiny):
+    out = tiny.parent / "refused"
+    first = rasa_ram("train", tiny, "--out", out, "--set", "run.max_steps=2")
+    assert first.exit_code == 0, first.output
+    recipe = (out / "recipe.toml").read_bytes()
+    assert rasa_ram("train", "--out", out, "--resume", "--set", "run.seed=3").exit_code == 1
+    assert (out / "recipe.toml").read_bytes() == recipe
+    rest = rasa_ram("train", "--out", out, "--resume", "--set", "run.max_steps=4")
+    assert rest.exit_code == 0, rest.output
+    assert "step 4 of 4" in rest.stderr
+
+
+@pytest.mark.filterwarnings("default::rasa.errors.RasaWarning")
+def test_a_resume_with_other_rates_says_so_and_keeps_them(rasa_ram, tiny):
+    out = tiny.parent / "calmer"
+    first = rasa_ram("train", tiny, "--out", out, "--set", "run.max_steps=3")
+    assert first.exit_code == 0, first.output
+    calmer = ["--set", "run.max_steps=5", "--set", "schedule.peak=1e-5", "--set", "run.clip_norm=1.0"]
+    rest = rasa_ram("train", "--out", out, "--resume", *calmer)
+    assert rest.exit_code == 0, rest.output
+    assert "after step 3: schedule.decay.peak was 0.001 and is 1e-05; settings.clip_norm was None and is 1.0" in (
+        rest.stderr
+    )
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["rate"] for line in log] == pytest.approx([1e-3] * 3 + [1e-5, 5e-6])
+    assert load_recipe(out / "recipe.toml").run.clip_norm == 1.0
+
+
 def changed(folder, change):
     """The tiny recipe, its records as ``change`` leaves them."""
     recipe = write_tiny_recipe(folder)

@@ -112,11 +112,14 @@ class Source:
 
 def trainer(out, family="ram", *, source=None, **options):
     """A trainer of a tiny model; settings go to ``RunSettings``, the rest to ``Trainer``."""
-    own = {name: options.pop(name) for name in ("resume", "progress", "data", "vocabulary") if name in options}
+    own = {
+        name: options.pop(name) for name in ("resume", "progress", "data", "vocabulary", "schedule") if name in options
+    }
     settings = RunSettings(**{"epochs": 2, "save_every": 2, "log_every": 1, "device": "cpu"} | options)
     teacher = None if family == "tag2text" else Teaching()
     source = Source() if source is None else source
-    return Trainer(tiny(family), source, schedule=SCHEDULE, settings=settings, out=Path(out), teacher=teacher, **own)
+    own = {"schedule": SCHEDULE, **own}
+    return Trainer(tiny(family), source, settings=settings, out=Path(out), teacher=teacher, **own)
 
 
 def run_until(out, family, kill_at, resume, options):

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 import rasa_ram
-from rasa.errors import ConfigError, RasaWarning
+from rasa.errors import ConfigError, RasaWarning, TrainingError
 from rasa_ram.training.log import read_log
+from rasa_ram.training.schedule import CosineDecay, Schedule
 from rasa_ram.training.state import find_checkpoint, read_position
 from tests.ram.train.runs import Source, killed_and_resumed, sharded_run, together, trainer
 
+CALMER = Schedule(decay=CosineDecay(peak=1e-4, floor=0.0, epochs=2))
 TAGS_ALONE = {"parts": (), "accumulate": 2, "ema": 0.9, "clip_norm": 1.0, "source": None}
 
 
@@ -125,6 +127,40 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path):
         changed.run()
     harmless = {"keep": 1, "save_every": 3, "log_every": 5, "max_steps": 4}
     assert trainer(tmp_path, parts=(), data={"manifest": "one"}, resume=True, **harmless).run().steps == 4
+
+
+def test_rates_and_clipping_may_change_on_resume_and_every_checkpoint_tells(tmp_path):
+    trainer(tmp_path, parts=(), max_steps=2).run()
+    calmer = {"parts": (), "schedule": CALMER, "clip_norm": 0.5, "resume": True}
+    expected = (
+        r"goes on with other settings after step 2: schedule.decay.peak was 0.001 and is 0.0001; "
+        r"schedule.warmup.start was 1e-05 and is None; schedule.warmup.steps was 3 and is None; "
+        r"settings.clip_norm was None and is 0.5"
+    )
+    with pytest.warns(RasaWarning, match=expected):
+        trainer(tmp_path, max_steps=3, **calmer).run()
+    report = trainer(tmp_path, **calmer).run()  # the same again is no change
+    rates = [line["rate"] for line in read_log(tmp_path / "log.jsonl")]
+    assert rates == pytest.approx([1e-5, 3.4e-4, *[1e-4] * 3, *[5e-5] * 5])
+    changes = read_position(report.checkpoint).changes
+    assert [change["step"] for change in changes] == [2] * 4
+    assert changes[-1] == {"step": 2, "key": "settings.clip_norm", "was": None, "is": 0.5}
+
+
+def test_what_else_differs_is_refused_beside_other_rates(tmp_path):
+    trainer(tmp_path, parts=(), max_steps=2).run()
+    with pytest.raises(ConfigError, match=r"step-00000002: settings.weight_decay was 0.05 and is 0.1; set them back"):
+        trainer(tmp_path, parts=(), schedule=CALMER, weight_decay=0.1, resume=True).run()
+    with pytest.raises(ConfigError, match=r"settings.clip_norm was None and is 0.5; set them back"):  # no step is left
+        trainer(tmp_path, parts=(), max_steps=2, clip_norm=0.5, resume=True).run()
+
+
+def test_a_run_that_met_a_nan_goes_on_as_its_error_advises(tmp_path):
+    broken = Source(broken=(0, 3))
+    with pytest.raises(TrainingError, match="or lower the rate or set clip_norm, and resume"):
+        trainer(tmp_path, parts=(), source=broken).run()
+    with pytest.warns(RasaWarning, match="goes on with other settings after step 2"):
+        assert trainer(tmp_path, parts=(), schedule=CALMER, clip_norm=0.5, resume=True).run().steps == 10
 
 
 def test_a_finished_run_may_be_resumed_and_does_nothing(tmp_path):
