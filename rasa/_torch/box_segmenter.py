@@ -211,7 +211,8 @@ class BoxSegmenter:
 
     @property
     def _name(self) -> str:
-        told = (self._provenance.get(key) for key in ("sha256", "checkpoint", "weights"))
+        told = [self._provenance.get(key) for key in ("checkpoint", "weights")]
+        told.append(str(self._provenance.get("sha256", ""))[:12])
         return " ".join(str(part) for part in (self._facts["model"], *told) if part)
 
     def _embedded(self, images: Sequence[Image]) -> Iterator[Embedding]:

@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rasa._torch.files import open_tensors
+from rasa._torch.files import open_tensors, source_hash
 from rasa._torch.loading import torch_device
 from rasa.arrays import FloatArray
 from rasa.errors import CheckpointError, ContractError, DependencyError, InputError
@@ -252,7 +252,8 @@ def load_groundingdino_py(
     with contextlib.redirect_stdout(io.StringIO()):  # it prints the name of its text encoder
         model = build_model(settings)
     load_weights(model, path)
-    provenance = {"weights": path.name} | ({"sha256": checkpoints()[source].sha256} if weights is None else {})
+    sha256 = checkpoints()[source].sha256 if weights is None else source_hash(path)
+    provenance = {"weights": path.name, "sha256": sha256}
     return GroundingDinoPy(model.to(where).eval(), **{"provenance": provenance, **options})
 
 

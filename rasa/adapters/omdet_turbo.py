@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import OmDetTurboForObjectDetection
 
 from rasa._torch.dense import use_dense
-from rasa._torch.files import read_settings
+from rasa._torch.files import read_settings, source_hash
 from rasa._torch.hub_folder import WHOLE_FOLDER, load_hub_model, load_hub_tokenizer
 from rasa._torch.loading import torch_device, torch_dtype
 from rasa._torch.squash import Squash
@@ -163,9 +163,8 @@ def load_omdet_turbo(
     use_dense(model)
     model.vision_backbone.to(kind)
     model.language_backbone.to(kind)
-    return OmDetTurboDetector(
-        model.to(where), squash, tokenizer=tokenizer, options=chosen, provenance={"weights": path.name}
-    )
+    provenance = {"weights": path.name, "sha256": source_hash(path)}
+    return OmDetTurboDetector(model.to(where), squash, tokenizer=tokenizer, options=chosen, provenance=provenance)
 
 
 def _squash(folder: Path) -> Squash:

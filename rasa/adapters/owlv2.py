@@ -21,7 +21,7 @@ from transformers import Owlv2ForObjectDetection
 from transformers.models.owlv2.image_processing_pil_owlv2 import Owlv2ImageProcessorPil
 
 from rasa._torch.dense import use_dense
-from rasa._torch.files import read_settings
+from rasa._torch.files import read_settings, source_hash
 from rasa._torch.hub_folder import WHOLE_FOLDER, load_hub_model, load_hub_tokenizer
 from rasa._torch.loading import torch_device, torch_dtype
 from rasa._torch.tag_texts import TagTexts, TextOptions, check_lists, chosen_instances
@@ -130,9 +130,8 @@ def load_owlv2(
     tokenizer = load_hub_tokenizer(path)
     use_dense(model)
     model.owlv2.to(kind)
-    return Owlv2Detector(
-        model.to(where), processor, tokenizer=tokenizer, options=chosen, provenance={"weights": path.name}
-    )
+    provenance = {"weights": path.name, "sha256": source_hash(path)}
+    return Owlv2Detector(model.to(where), processor, tokenizer=tokenizer, options=chosen, provenance=provenance)
 
 
 def _unmistakable(image: Image) -> ByteArray:

@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Sam3ImageProcessor, Sam3Processor
 
 from rasa import DetectAndSegment, Filter, Pipeline, Result, Suppress, Tags
+from rasa._torch.files import source_hash
 from rasa._torch.squash import Squash
 from rasa.adapters.sam3 import Sam3, Sam3Segmenter, load_sam3, load_sam3_segmenter
 from rasa.adapters.sam3.loading import build_sam3, build_sam3_segmenter
@@ -199,8 +200,8 @@ def test_it_moves_between_devices(model):
 
 def test_it_says_what_it_is(model, folder, video_folder):
     assert model.describe() == {
-        "model": "sam3", "weights": folder.name, "box_threshold": LOW, "prompts": {}, "min_region": 0,
-        "dtype": "float32",
+        "model": "sam3", "weights": folder.name, "sha256": source_hash(folder), "box_threshold": LOW, "prompts": {},
+        "min_region": 0, "dtype": "float32",
     }  # fmt: skip
     assert load_sam3_segmenter(video_folder).describe()["model"] == "sam3-tracker"
 

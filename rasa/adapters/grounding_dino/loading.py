@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from rasa._suggest import did_you_mean
-from rasa._torch.files import open_tensors, read_settings
+from rasa._torch.files import open_tensors, read_settings, source_hash
 from rasa._torch.loading import torch_device, torch_dtype, without_init
 from rasa.adapters.grounding_dino.detector import BOX_THRESHOLD, GroundingDino
 from rasa.adapters.grounding_dino.keys import SWIN, Weight, in_memory, original_key, published_name, read_names
@@ -216,7 +216,7 @@ def _find(source: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]]:
             f'"{name}" is neither a file, a folder nor a model{did_you_mean(name, MODELS)}; known are '
             f"{', '.join(MODELS)}"
         )
-    return path, {"checkpoint": path.name}
+    return path, {"checkpoint": path.name, "sha256": source_hash(path)}
 
 
 def _read_config(folder: Path) -> Any:

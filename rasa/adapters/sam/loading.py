@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from rasa._suggest import did_you_mean
-from rasa._torch.files import model_files, open_tensors, read_settings
+from rasa._torch.files import model_files, open_tensors, read_settings, source_hash
 from rasa.adapters.sam.architecture import DECODER_HEADS, SamArchitecture, architecture_of, transformers_config
 from rasa.adapters.sam.keys import is_transformers, to_published
 from rasa.adapters.sam.network import SamNetwork, SamWeights
@@ -129,6 +129,8 @@ def _find(source: str | os.PathLike[str]) -> _Found:
         hint = did_you_mean(str(source), CHECKPOINTS)
         known = ", ".join(CHECKPOINTS)
         raise UnknownModelError(f'"{source}" is neither a file, a folder nor a model{hint}; known are {known}')
+    if "sha256" not in provenance:
+        provenance["sha256"] = source_hash(Path(source).expanduser())
     tensors = open_tensors(path).tensors
     if is_transformers(tensors):
         return _Found(str(path), to_published(tensors, file=str(path)), "transformers", provenance, config)

@@ -13,7 +13,7 @@ from transformers.models.sam2.configuration_sam2 import Sam2HieraDetConfig, Sam2
 
 from rasa._suggest import did_you_mean
 from rasa._torch.dense import use_dense
-from rasa._torch.files import open_tensors, read_settings
+from rasa._torch.files import open_tensors, read_settings, source_hash
 from rasa._torch.fill import fill_module
 from rasa.adapters.sam2.keys import convert_keys
 from rasa.adapters.sam2.segmenter import Sam2Segmenter
@@ -130,7 +130,7 @@ def _located(source: str) -> tuple[Path, dict[str, Any]]:
         hint = did_you_mean(source, _NAMES)
         known = ", ".join(_NAMES)
         raise UnknownModelError(f'"{source}" is neither a file, a folder nor a model{hint}; known are {known}')
-    return path, {"weights": path.name}
+    return path, {"weights": path.name, "sha256": source_hash(path)}
 
 
 def _config_of(tensors: dict[str, Tensor], name: str) -> Sam2Config:

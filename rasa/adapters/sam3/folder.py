@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rasa._torch.files import open_tensors, read_settings
+from rasa._torch.files import open_tensors, read_settings, source_hash
 from rasa._weight_folders import SAM3
 from rasa.errors import CheckpointError, WeightsError
 
@@ -51,6 +51,11 @@ class HubFolder:
     path: Path
     config: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Its name, and the sha256 of all that is in it."""
+        return {"weights": self.path.name, "sha256": source_hash(self.path)}
 
     def detector(self) -> tuple[Mapping[str, Any], dict[str, Tensor]]:
         """Configuration and tensors of the model that finds objects by text.

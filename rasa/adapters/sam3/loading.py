@@ -50,7 +50,7 @@ def load_sam3(
     values, tensors = folder.detector()
     config = _config(Sam3Config, values, _DETECTOR_PARTS, folder)
     model = _filled(lambda: Sam3Model(config), tensors, folder, device=device, dtype=dtype)
-    return Sam3(model, _tokenizer(folder), **{"provenance": {"weights": folder.path.name}, **options})
+    return Sam3(model, _tokenizer(folder), **{"provenance": folder.provenance, **options})
 
 
 def load_sam3_segmenter(
@@ -71,7 +71,7 @@ def load_sam3_segmenter(
     values, tensors = folder.tracker()
     config = _config(Sam3TrackerConfig, values, _TRACKER_PARTS, folder)
     model = _filled(lambda: Sam3TrackerModel(config), tensors, folder, device=device, dtype=dtype)
-    return Sam3Segmenter(model, **{"provenance": {"weights": folder.path.name}, **options})
+    return Sam3Segmenter(model, **{"provenance": folder.provenance, **options})
 
 
 def build_sam3(*, device: str = "cpu", dtype: str = "float32", box_threshold: float = BOX_THRESHOLD) -> Sam3:
