@@ -5,7 +5,7 @@ Every engine calls :meth:`Labeller.label`; what differs is only where the labell
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -77,37 +77,25 @@ class Labeller:
         with shard_lock(settings.folder, settings.fingerprint, task.shard) as held:
             if not held:
                 return Outcome("taken")
-            if not is_done(settings.folder, settings.fingerprint, task.shard):
-                return self._label_whole(task, settings, moved)
-            if not settings.retry_failed:
+            if is_done(settings.folder, settings.fingerprint, task.shard) and not settings.retry_failed:
                 return Outcome("there", images=task.shard.count)
-            return self._label_failed(task, settings, moved)
+            return self._label_shard(task, settings, moved)
 
-    def _label_whole(self, task: Task, settings: Settings, moved: Moved) -> Outcome:
-        start, rows = perf_counter(), []
-        images = task.shard.images
-        found = _known_rows(images, task.known) if task.known else self._rows(images, settings)
-        for row in found:
-            rows.append(row)
-            if len(rows) % settings.batch_size == 0:
-                moved(len(rows))
-        write_shard(settings.folder, settings.fingerprint, task.shard, rows)
-        return Outcome("labelled", len(rows), sum(row.status != OK for row in rows), perf_counter() - start)
-
-    def _label_failed(self, task: Task, settings: Settings, moved: Moved) -> Outcome:
+    def _label_shard(self, task: Task, settings: Settings, moved: Moved) -> Outcome:
+        """Label all images of a shard, or those that failed where it is done, and write it whole."""
         start, place = perf_counter(), (settings.folder, settings.fingerprint, task.shard)
-        rows, images = read_shard_with_timings(*place), task.shard.images
-        again = failed_rows(*place)
-        chosen = [images[position] for position in again]
-        known = {order: task.known[position] for order, position in enumerate(again)} if task.known else None
-        found = _known_rows(chosen, known) if known else self._rows(chosen, settings)
-        for done, (position, row) in enumerate(zip(again, found, strict=True), 1):
+        images, rows, wanted = task.shard.images, dict[int, LabelledRow](), list(range(task.shard.count))
+        if is_done(*place):
+            rows, wanted = dict(enumerate(read_shard_with_timings(*place))), failed_rows(*place)
+        chosen = [images[position] for position in wanted]
+        found = _known_rows(chosen, [task.known[i] for i in wanted]) if task.known else self._rows(chosen, settings)
+        for done, (position, row) in enumerate(zip(wanted, found, strict=True), 1):
             rows[position] = row
             if done % settings.batch_size == 0:
                 moved(done)
-        write_shard(*place, rows)
-        failed = sum(rows[position].status != OK for position in again)
-        return Outcome("labelled", len(again), failed, perf_counter() - start)
+        write_shard(*place, [rows[position] for position in range(len(images))])
+        failed = sum(rows[position].status != OK for position in wanted)
+        return Outcome("labelled", len(wanted), failed, perf_counter() - start)
 
     def _rows(self, images: Sequence[PlannedImage], settings: Settings) -> Iterator[LabelledRow]:
         size, seeds = settings.batch_size, build_seeds(None)
@@ -122,12 +110,12 @@ class Labeller:
                 yield LabelledRow.of(image, done.result)
 
 
-def _known_rows(images: Sequence[PlannedImage], known: Mapping[int, LabelledRow | Died]) -> Iterator[LabelledRow]:
-    for position, image in enumerate(images):
-        row = known[position]
+def _known_rows(images: Sequence[PlannedImage], known: Sequence[LabelledRow | Died]) -> Iterator[LabelledRow]:
+    for image, row in zip(images, known, strict=True):
         if isinstance(row, Died):
-            row = LabelledRow.failed(image, Failure("worker", "WorkerDied", row.message))
-        yield row
+            yield LabelledRow.failed(image, Failure("worker", "WorkerDied", row.message))
+        else:
+            yield row
 
 
 def read_image(image: PlannedImage) -> Decoded:

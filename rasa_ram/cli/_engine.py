@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -76,17 +75,14 @@ def load_model(source: str, vocabulary: Path | None, *, device: str, dtype: str)
 
 def weights_of(source: str) -> Mapping[str, Any]:
     """The name and sha256 of weights: a run must not go on with others."""
-    from rasa._torch.files import model_files
-    from rasa.weights import checkpoints
+    from rasa._torch.files import model_files, source_hash
+    from rasa_ram._fingerprint import provenance_of
 
-    known, path = checkpoints().get(source), Path(source)
-    if known is not None:
-        return {"checkpoint": source, "sha256": known.sha256}
+    known, path = provenance_of(source), Path(source)
     file = model_files(path)[1] if path.is_dir() else path
-    if not file.is_file():
-        return {"checkpoint": source}
-    with file.open("rb") as opened:
-        return {"checkpoint": path.name, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
+    if "sha256" in known or not file.is_file():
+        return known
+    return {**known, "sha256": source_hash(file)}
 
 
 def records_of(manifest: Path, table: Vocabulary, *, skip_bad: bool) -> Iterator[Record]:

@@ -119,18 +119,17 @@ class _Found:
 def _find(source: str | os.PathLike[str]) -> _Found:
     path = Path(source).expanduser()
     config: Mapping[str, Any] = {}
-    provenance: dict[str, Any] = {"checkpoint": path.name}
     if isinstance(source, str) and source in CHECKPOINTS:
         path = fetch(source)
         provenance = {"checkpoint": source, "sha256": checkpoints()[source].sha256}
-    elif path.is_dir():
-        path, config = _in_folder(path)
-    elif not path.exists():
+    elif path.exists():
+        provenance = {"checkpoint": path.name, "sha256": source_hash(path)}
+        if path.is_dir():
+            path, config = _in_folder(path)
+    else:
         hint = did_you_mean(str(source), CHECKPOINTS)
         known = ", ".join(CHECKPOINTS)
         raise UnknownModelError(f'"{source}" is neither a file, a folder nor a model{hint}; known are {known}')
-    if "sha256" not in provenance:
-        provenance["sha256"] = source_hash(Path(source).expanduser())
     tensors = open_tensors(path).tensors
     if is_transformers(tensors):
         return _Found(str(path), to_published(tensors, file=str(path)), "transformers", provenance, config)
